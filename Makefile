@@ -1,0 +1,66 @@
+# The only verbs of the project. `make help` lists them; hooks and CI call these and nothing else.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup
+BUILD := $(VENV)/.build
+CARGO := cargo
+CARGO_FLAGS := --locked
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+ROUNDS ?= 5
+
+.PHONY: help setup build demo test verify fix test-rust test-python bench fuzz lock clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(SETUP)  ## virtual environment with the locked dependencies
+
+$(SETUP): requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	touch $@
+
+build: $(BUILD)  ## release build of the extension, installed into the virtual environment
+
+$(BUILD): $(SETUP) $(RUST_SOURCES) pyproject.toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	touch $@
+
+demo: build  ## the main job on this machine: four pods, one proxy, real symbols, failures; writes demo-report/
+	$(BIN)/hashroute demo
+
+test: verify test-rust test-python  ## everything that must hold: verify, Rust tests, Python tests
+
+verify: build  ## formatting, lints, types, layers, stubs, generated files; changes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --quiet
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest hashroute._hashroute --mypy-config-file pyproject.toml
+	$(BIN)/lint-imports
+	$(BIN)/python tools/layers.py
+	$(BIN)/python tools/tidy.py
+
+test-rust:  ## unit, property and socket tests of the crates
+	$(CARGO) test $(CARGO_FLAGS) --workspace
+
+test-python: build  ## the Python surface and real processes on loopback
+	$(BIN)/python -m pytest
+
+fix: setup  ## formatters and safe lint fixes
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+lock: setup  ## refresh requirements.txt from pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --group dev pyproject.toml --output-file requirements.txt
+
+clean:  ## remove what the build made
+	rm -rf target $(VENV) python/hashroute/*.so demo-report bench-report

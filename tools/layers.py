@@ -1,0 +1,118 @@
+"""Checks that each crate uses only the rooms and libraries that the architecture allows.
+
+`core <- coordination, dataplane <- sidecar <- bindings`: an arrow points at what a room may use.
+Reads `cargo metadata`, so what counts is what Cargo links, not what a reader hopes. Run by
+`make verify`; exits 1 with one line a violation.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Room -> rooms it may use. A new crate must be entered here: an unknown one is a violation.
+ROOMS: dict[str, set[str]] = {
+    "hashroute-core": set(),
+    "hashroute-dataplane": {"hashroute-core"},
+    "hashroute-sidecar": {"hashroute-core", "hashroute-dataplane"},
+    "hashroute-bindings": {"hashroute-core", "hashroute-dataplane", "hashroute-sidecar"},
+}
+
+# Library -> the rooms that may name it. The sans-IO rooms stay so because nothing that
+# does I/O can be linked into them.
+KEEPERS: dict[str, set[str]] = {
+    "pyo3": {"hashroute-bindings"},
+    "numpy": {"hashroute-bindings"},
+    "tokio": {"hashroute-sidecar"},
+    "mio": {"hashroute-sidecar"},
+    "h2": {"hashroute-sidecar"},
+    "http": {"hashroute-sidecar"},
+    "socket2": {"hashroute-sidecar"},
+    "libc": {"hashroute-sidecar"},
+    "rustix": {"hashroute-sidecar"},
+}
+
+# The sans-IO rooms list every library they may use at all.
+CLOSED: dict[str, set[str]] = {
+    "hashroute-core": {"serde", "serde_json", "thiserror", "xxhash-rust"},
+    "hashroute-dataplane": {"bytes", "serde", "thiserror", "hashroute-core"},
+}
+
+LICENSES = {
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+}
+
+
+def main() -> int:
+    """Prints every violation and returns the exit code."""
+    metadata = json.loads(
+        subprocess.run(
+            ["cargo", "metadata", "--format-version=1", "--locked"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        ).stdout
+    )
+    members = set(metadata["workspace_members"])
+    violations: list[str] = []
+    for package in metadata["packages"]:
+        if package["id"] in members:
+            violations += check_room(package)
+        else:
+            violations += check_license(package)
+    for violation in violations:
+        print(violation, file=sys.stderr)
+    print(f"layers: {len(members)} crates, {len(violations)} violations")
+    return 1 if violations else 0
+
+
+def check_room(package: dict[str, Any]) -> list[str]:
+    """Returns what `package` uses that its room may not."""
+    name = str(package["name"])
+    if name not in ROOMS:
+        return [f"{name}: not a room of tools/layers.py; enter it with the rooms that it may use"]
+    dependencies = package["dependencies"]
+    used = {entry["name"] for entry in dependencies if entry["kind"] is None}
+    rooms = {entry["name"] for entry in dependencies if entry["name"] in ROOMS}
+    violations = [
+        f"{name} uses {room}: only {sorted(ROOMS[name]) or 'nothing'} may be used from there"
+        for room in sorted(rooms - ROOMS[name])
+    ]
+    violations += [
+        f"{name} names {library}: only {sorted(KEEPERS[library])} may"
+        for library in sorted(used & KEEPERS.keys())
+        if name not in KEEPERS[library]
+    ]
+    if name in CLOSED:
+        violations += [
+            f"{name} uses {library}: a room without I/O lists its libraries in tools/layers.py"
+            for library in sorted(used - CLOSED[name] - ROOMS.keys())
+        ]
+    return violations
+
+
+def check_license(package: dict[str, Any]) -> list[str]:
+    """Returns a violation if no alternative of the package's licence is one we may use."""
+    expression = str(package["license"] or "")
+    alternatives = expression.replace("/", " OR ").replace("(", " ").replace(")", " ").split(" OR ")
+    for alternative in alternatives:
+        terms = {term.strip().split(" WITH ")[0] for term in alternative.split(" AND ")}
+        if terms <= LICENSES:
+            return []
+    return [f"{package['name']} {package['version']}: licence {expression!r} is not on our list"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

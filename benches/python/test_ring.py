@@ -1,0 +1,84 @@
+"""The Python ring beside its peers under pytest-benchmark.
+
+`make bench` runs it, and `benches/report.py` makes its table. A round is a pass over 1,024 keys, so
+times are divided by `extra_info.operations`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hashroute.bench import CONTENDERS, Contender
+from hashroute.bench.suite import KEY_COUNT, pod_ids, random_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+POD_COUNTS = (2, 16, 128, 1000)
+TEXT_KEYS = random_keys(KEY_COUNT)
+BYTE_KEYS = [key.encode() for key in TEXT_KEYS]
+
+
+def having(operation: str) -> list[Any]:
+    """Returns the contenders that have `operation`, as parameters named for the report."""
+    return [
+        pytest.param(contender, id=contender.name)
+        for contender in CONTENDERS
+        if getattr(contender, operation) is not None
+    ]
+
+
+def keys_for(contender: Contender) -> list[Any]:
+    """Returns the keys in the type that `contender` takes."""
+    return list(BYTE_KEYS if contender.takes_bytes else TEXT_KEYS)
+
+
+@pytest.mark.parametrize("pods", POD_COUNTS)
+@pytest.mark.parametrize("contender", having("lookup"))
+def test_lookup(benchmark: BenchmarkFixture, contender: Contender, pods: int) -> None:
+    """Times a pass over the keys, one call for each."""
+    assert contender.lookup is not None
+    function, keys = contender.lookup(pod_ids(pods)), keys_for(contender)
+
+    def one_by_one() -> None:
+        for key in keys:
+            function(key)
+
+    run(benchmark, contender, one_by_one, operations=KEY_COUNT)
+
+
+@pytest.mark.parametrize("pods", POD_COUNTS)
+@pytest.mark.parametrize("contender", having("batch"))
+def test_batch(benchmark: BenchmarkFixture, contender: Contender, pods: int) -> None:
+    """Times one call for all keys."""
+    assert contender.batch is not None
+    function, keys = contender.batch(pod_ids(pods)), keys_for(contender)
+    run(benchmark, contender, lambda: function(keys), operations=KEY_COUNT)
+
+
+@pytest.mark.parametrize("pods", POD_COUNTS)
+@pytest.mark.parametrize("contender", having("build"))
+def test_build(benchmark: BenchmarkFixture, contender: Contender, pods: int) -> None:
+    """Times a ring made from nothing."""
+    build, ids = contender.build, pod_ids(pods)
+    assert build is not None
+    run(benchmark, contender, lambda: build(ids), operations=1)
+
+
+def run(
+    benchmark: BenchmarkFixture,
+    contender: Contender,
+    function: Callable[[], object],
+    operations: int,
+) -> None:
+    """Times `function`, and records what `benches/report.py` needs to name and scale it."""
+    assert contender.version is not None, f"{contender.distribution} is not installed"
+    benchmark.extra_info.update(
+        contender=f"{contender.name} {contender.version}".strip(),
+        operations=operations,
+        is_floor=contender.is_floor,
+    )
+    benchmark(function)

@@ -1,0 +1,120 @@
+"""Times the contenders: every round times each of them once, so that a noisy moment hits all."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hashroute.bench.contenders import Contender, contenders_installed
+from hashroute.bench.report import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+KEY_COUNT = 1024
+"""Keys in a pass; enough that no branch predictor learns them, few enough to stay in cache."""
+
+PASS_SECONDS_MIN = 0.005
+"""A timed stretch is at least this long, so that the clock's own cost vanishes in it."""
+
+
+def measure(
+    pod_counts: Sequence[int],
+    rounds: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Measurement]:
+    """Measures every installed contender at every size, in nanoseconds of CPU time an operation.
+
+    CPU time of the process, all threads, because on a busy machine the wall clock measures the
+    neighbours. An operation is one lookup, one key of a batch of 1,024, or one build. ``progress``
+    is called with the stretches timed so far and in all.
+    """
+    cases = list(_cases(pod_counts))
+    calls = [_calls_needed(case) for case in cases]
+    samples: list[list[float]] = [[] for _ in cases]
+    total = rounds * len(cases)
+    for done in range(total):
+        index = done % len(cases)
+        case = cases[index]
+        elapsed_ns = _timed_ns(case.run, calls[index])
+        samples[index].append(elapsed_ns / (calls[index] * case.operations))
+        progress(done + 1, total)
+    return [
+        Measurement(
+            operation=case.operation,
+            contender=case.contender.name,
+            version=case.contender.version or "",
+            is_floor=case.contender.is_floor,
+            pods=case.pods,
+            rounds_ns=tuple(taken),
+        )
+        for case, taken in zip(cases, samples, strict=True)
+    ]
+
+
+def random_keys(count: int) -> list[str]:
+    """Returns ``count`` keys of 16 characters, the same in every run."""
+    dice = random.Random(count)
+    return [f"{dice.getrandbits(64):016x}" for _ in range(count)]
+
+
+def pod_ids(count: int) -> list[str]:
+    """Returns ``count`` ids of pods, ``pod-0000`` and on."""
+    return [f"pod-{index:04d}" for index in range(count)]
+
+
+@dataclass(frozen=True)
+class _Case:
+    operation: str
+    contender: Contender
+    pods: int
+    operations: int
+    run: Callable[[], object]
+
+
+def _cases(pod_counts: Sequence[int]) -> Iterator[_Case]:
+    text_keys = random_keys(KEY_COUNT)
+    byte_keys = [key.encode() for key in text_keys]
+    for count in pod_counts:
+        pods = pod_ids(count)
+        for contender in contenders_installed():
+            keys: Sequence[Any] = byte_keys if contender.takes_bytes else text_keys
+            if contender.lookup is not None:
+                run = _one_by_one(contender.lookup(pods), keys)
+                yield _Case("lookup", contender, count, KEY_COUNT, run)
+            if contender.batch is not None:
+                run = partial(contender.batch(pods), keys)
+                yield _Case("batch", contender, count, KEY_COUNT, run)
+            if contender.build is not None:
+                yield _Case("build", contender, count, 1, partial(contender.build, pods))
+
+
+def _one_by_one(function: Callable[[Any], object], keys: Sequence[Any]) -> Callable[[], object]:
+    def run() -> None:
+        for key in keys:
+            function(key)
+
+    return run
+
+
+def _calls_needed(case: _Case) -> int:
+    case.run()  # The first call pays for caches and imports that the others share.
+    once_ns = max(1, _timed_ns(case.run, 1))
+    return max(1, int(PASS_SECONDS_MIN * 1e9 / once_ns))
+
+
+def _timed_ns(run: Callable[[], object], calls: int) -> int:
+    collector_was_on = gc.isenabled()
+    gc.disable()
+    try:
+        start_ns = time.process_time_ns()
+        for _ in range(calls):
+            run()
+        return time.process_time_ns() - start_ns
+    finally:
+        if collector_was_on:
+            gc.enable()

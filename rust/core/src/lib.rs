@@ -1,0 +1,36 @@
+//! The vocabulary and the ring of hashroute: keys, slots, pods, views, the assignment of slots to
+//! pods, preference lists and plans.
+//!
+//! Nothing here reads a clock, a socket, a file or a random number, and no floating point decides
+//! anything: the same view gives the same table everywhere. `docs/assignment.md` specifies it.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod assignment;
+mod capacity;
+mod contender;
+mod error;
+mod hash;
+mod id;
+mod logarithm;
+mod plan;
+mod pod;
+mod preference;
+mod ring;
+mod view;
+mod view_json;
+mod weight;
+
+pub use error::{PlanError, ViewError};
+pub use hash::hash_key;
+pub use id::{Epoch, PodId, PodIndex, Slot};
+pub use plan::{Move, Plan, Step};
+pub use pod::{Addresses, Pod, PodState};
+pub use preference::Preference;
+pub use ring::Ring;
+pub use view::{Parameters, View};
+pub use weight::Weight;

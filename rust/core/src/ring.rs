@@ -1,0 +1,223 @@
+//! The ring: the table of a view, ready to look keys up.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::assignment::assign;
+use crate::capacity;
+use crate::contender::{Contender, contenders};
+use crate::error::ViewError;
+use crate::hash::{Fnv1a, hash_key};
+use crate::id::{PodIndex, Slot};
+use crate::logarithm::Logarithm;
+use crate::view::View;
+
+/// The owners of all slots of one view: immutable, and cheap to clone.
+///
+/// The table is a pure function of the view's pods that may own slots (ids, weights) and of its
+/// parameters: not of history, order, process, platform or language.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// What a lookup reads, beside the table: kept here to save it a hop.
+    owners: Arc<[u16]>,
+    shift: u32,
+    parts: Arc<Parts>,
+}
+
+/// What everything but a lookup reads.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) view: View,
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) logarithm: Logarithm,
+    /// By pod of the view, as are all of these.
+    pub(crate) counts: Vec<u32>,
+    pub(crate) capacities: Vec<u32>,
+    pub(crate) bounds: Vec<u32>,
+    pub(crate) digest: u64,
+}
+
+impl Ring {
+    /// Builds the table of `view`. Cost: a few milliseconds for 65,536 slots and any pods.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::NoEligiblePod`] if every pod is draining or down.
+    pub fn build(view: View) -> Result<Self, ViewError> {
+        let parameters = view.parameters();
+        let slots = parameters.slots();
+        let contenders = contenders(&view);
+        if contenders.is_empty() {
+            return Err(ViewError::NoEligiblePod { pods: view.pods().len() });
+        }
+        let logarithm = Logarithm::new(slots);
+        let room = capacity::capacities(parameters, &contenders);
+        let places = assign(slots, logarithm.times(), &contenders, &room);
+
+        let by_pod = |values: &[u32]| {
+            let mut spread = vec![0; view.pods().len()];
+            for (contender, value) in contenders.iter().zip(values) {
+                spread[contender.pod.as_usize()] = *value;
+            }
+            spread
+        };
+        let capacities = by_pod(&room);
+        let bounds = by_pod(&capacity::bounds(parameters, &contenders));
+        let mut counts = vec![0; view.pods().len()];
+        let mut digest = Fnv1a::new();
+        let owners: Arc<[u16]> = places
+            .into_iter()
+            .map(|place| {
+                let owner = &contenders[usize::from(place)];
+                counts[owner.pod.as_usize()] += 1;
+                digest.write_u64(owner.hash);
+                owner.pod.get()
+            })
+            .collect();
+        let digest = digest.finish();
+        let shift = u64::BITS - slots.trailing_zeros();
+        let parts = Parts { view, contenders, logarithm, counts, capacities, bounds, digest };
+        Ok(Self { owners, shift, parts: Arc::new(parts) })
+    }
+
+    /// The view of this ring.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.parts.view
+    }
+
+    /// The slot of a key of any bytes. The same in every view of as many slots.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, key: &[u8]) -> Slot {
+        self.slot_of_hash(hash_key(key))
+    }
+
+    /// The slot of a key whose [`hash_key`] is `hash`: its high bits.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the shift leaves at most 24 bits")]
+    pub fn slot_of_hash(&self, hash: u64) -> Slot {
+        Slot::new((hash >> self.shift) as u32)
+    }
+
+    /// The pod that owns `slot`, taken modulo the number of slots. One load, no lock.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, slot: Slot) -> PodIndex {
+        let place = slot.get() as usize & (self.owners.len() - 1);
+        PodIndex::new(self.owners.get(place).copied().unwrap_or_default())
+    }
+
+    /// The pod that owns the slot of `key`.
+    #[inline]
+    #[must_use]
+    pub fn owner_of_key(&self, key: &[u8]) -> PodIndex {
+        self.owner(self.slot(key))
+    }
+
+    /// The owners of all slots, as places in the view's pods.
+    #[must_use]
+    pub fn owners(&self) -> &[u16] {
+        &self.owners
+    }
+
+    /// One word that differs between two tables, whatever way the ids of their pods are numbered:
+    /// FNV-1a over the hashes of the owners' ids, slot by slot.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.parts.digest
+    }
+
+    /// How many slots each pod owns, in the order of the view's pods.
+    #[must_use]
+    pub fn slot_counts(&self) -> &[u32] {
+        &self.parts.counts
+    }
+
+    /// The part of all slots that each pod owns, in the order of the view's pods. They sum to 1.
+    #[must_use]
+    pub fn shares(&self) -> Vec<f64> {
+        let slots = f64::from(self.parts.view.parameters().slots());
+        self.parts.counts.iter().map(|count| f64::from(*count) / slots).collect()
+    }
+
+    /// The part of all slots that would be fair, by weight: what the load bounds are taken from.
+    /// 0 for a pod that may not own slots.
+    #[must_use]
+    pub fn fair_shares(&self) -> Vec<f64> {
+        let contenders = &self.parts.contenders;
+        let sum: f64 = contenders.iter().map(weight_of).sum();
+        let mut shares = vec![0.0; self.parts.view.pods().len()];
+        for contender in contenders {
+            shares[contender.pod.as_usize()] = weight_of(contender) / sum;
+        }
+        shares
+    }
+
+    /// The most slots that each pod may own in this table, in the order of the view's pods: the
+    /// load bound, rounded up or down by the hash of the pod's id.
+    #[must_use]
+    pub fn capacities(&self) -> &[u32] {
+        &self.parts.capacities
+    }
+
+    /// (1 + epsilon) times each pod's fair share of the slots, rounded up: what no table of this
+    /// view exceeds, steps of a plan included.
+    #[must_use]
+    pub fn bounds(&self) -> &[u32] {
+        &self.parts.bounds
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "weights stay below 2^53 millionths")]
+fn weight_of(contender: &Contender) -> f64 {
+    contender.weight as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+    use crate::view::{Parameters, pod};
+
+    fn ring(bits: u32, epsilon: f64, weights: &[f64]) -> Ring {
+        let parameters = Parameters::new(1 << bits, epsilon, 0).unwrap();
+        let pods = weights
+            .iter()
+            .enumerate()
+            .map(|(number, weight)| pod(&std::format!("pod-{number:04}"), *weight))
+            .collect();
+        Ring::build(View::new(Epoch::new(1), parameters, pods).unwrap()).unwrap()
+    }
+
+    /// The digest, and the owners of slots 0, 1, 2, 3, M/2 and M - 1.
+    fn summary(ring: &Ring) -> (u64, [u16; 6]) {
+        let owners = ring.owners();
+        let ends = [0, 1, 2, 3, owners.len() / 2, owners.len() - 1];
+        (ring.digest(), ends.map(|slot| owners[slot]))
+    }
+
+    #[test]
+    fn the_mapping_is_the_specified_one() {
+        let cycle = |weights: &[f64]| weights.iter().copied().cycle().take(16).collect::<Vec<_>>();
+        let cases = [
+            (6, 0.05, vec![1.0], 0xf26e_16a0_0d0a_4b25, [0, 0, 0, 0, 0, 0]),
+            (6, 0.05, vec![1.0; 3], 0xe194_fb0f_b82b_63bb, [2, 2, 1, 0, 0, 1]),
+            (6, 0.0, vec![1.0; 40], 0x6e88_a061_7d35_f155, [17, 16, 32, 19, 22, 1]),
+            (10, 0.05, vec![0.1, 1.0, 2.5], 0xa175_07d4_6a6b_021b, [1, 2, 2, 2, 2, 1]),
+            (12, 0.02, cycle(&[1.0, 2.0, 4.0]), 0xcf84_751c_9ee5_29a8, [5, 1, 10, 13, 13, 11]),
+            (14, 0.1, vec![1.0; 16], 0x1772_a0a7_b622_d5d5, [5, 13, 7, 2, 0, 12]),
+            (16, 0.05, vec![1.0; 2], 0x36ba_be39_9d0b_c071, [1, 1, 1, 0, 0, 1]),
+            (16, 0.05, vec![1.0; 16], 0x829c_4316_3165_ca2d, [9, 11, 1, 2, 14, 1]),
+        ];
+        for (bits, epsilon, weights, digest, owners) in cases {
+            assert_eq!(summary(&ring(bits, epsilon, &weights)), (digest, owners), "{weights:?}");
+        }
+    }
+}

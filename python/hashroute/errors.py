@@ -3,16 +3,18 @@
 ::
 
     HashrouteError                           everything below; catch this to catch us
-    ├── ConfigurationError     (ValueError)  what was asked for cannot be built: the caller's mistake
+    ├── ConfigurationError     (ValueError)  what was asked for cannot be built: the caller errs
     │   ├── ArgumentTypeError  (TypeError)   an argument of a type that says nothing to us
     │   ├── EmptyViewError                   no pod at all, or none that takes traffic
     │   ├── DuplicatePodError                two pods with one id
-    │   ├── PodIdError                       an id that is empty, too long or not text
+    │   ├── PodIdError                       an id that is empty or too long
     │   ├── WeightError                      a weight that is not finite, not positive or too large
-    │   ├── ParameterError                   slots, epsilon or seed outside their range
-    │   ├── TooManyPodsError                 more pods than slots
+    │   ├── ParameterError                   slots, epsilon, c, ... outside their range
+    │   ├── TooManyPodsError                 more pods than slots, or than a view holds
     │   ├── ViewFormatError                  text that is not a view
-    │   └── PlanError                        two rings between which no plan of such steps exists
+    │   ├── ConfigurationFileError           a file that cannot be read, or holds errors
+    │   ├── PlanError                        two rings between which no plan of such steps exists
+    │   └── SettingError                     a setting of the sidecar that cannot be used
     ├── UnknownPodError        (KeyError)    an id that the view does not hold
     ├── InvalidKeyError        (ValueError)  a value that is not a key
     │   ├── KeyTypeError       (TypeError)   neither str, bytes-like nor int
@@ -30,6 +32,8 @@
     ├── ClosedError                          the object was closed, or stopped, before the call
     └── InternalError                        our mistake: please report it
 
+    FewSlotsWarning          (UserWarning)   a ring whose slots are few for its pods; it works
+
 Each error answers four questions without anybody parsing its text:
 
 - ``code``: a stable word, the same in Rust, Python and the documentation;
@@ -43,18 +47,22 @@ The text says what was wrong, where, what was expected and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "CATALOGUE",
     "ArgumentTypeError",
     "ClosedError",
     "ConfigurationError",
+    "ConfigurationFileError",
     "DeadlineExceededError",
     "DuplicatePodError",
     "EmptyViewError",
+    "FewSlotsWarning",
     "HashrouteError",
     "InternalError",
     "InvalidKeyError",
@@ -71,6 +79,7 @@ __all__ = [
     "PodIdError",
     "RequestError",
     "ResourceExhaustedError",
+    "SettingError",
     "StartError",
     "TooManyPodsError",
     "UnavailableError",
@@ -90,8 +99,10 @@ class HashrouteError(Exception):
     Instances keep all their attributes when pickled, so they cross process pools whole.
     """
 
-    code: ClassVar[str] = "hashroute"
+    code: str = "hashroute"
     """Stable name of the situation; never renamed once released."""
+    situations: ClassVar[tuple[str, ...]] = ()
+    """The narrower codes that an instance of this class may carry instead of the class's own."""
     retry: bool = False
     """Whether the same call, unchanged, may succeed later."""
     outcome: Outcome | None = None
@@ -126,6 +137,7 @@ class EmptyViewError(ConfigurationError):
     """The view holds no pod, or none that takes traffic."""
 
     code = "empty_view"
+    situations = ("no_eligible_pod",)
 
 
 class DuplicatePodError(ConfigurationError):
@@ -139,19 +151,20 @@ class DuplicatePodError(ConfigurationError):
 
 
 class PodIdError(ConfigurationError):
-    """A pod id is empty, longer than 255 bytes of UTF-8, or not text. ``pod`` is what was given."""
+    """A pod id is empty or longer than 255 bytes of UTF-8. ``length_bytes`` is what it has."""
 
-    code = "pod_id"
+    code = "bad_id"
 
-    def __init__(self, message: str, *, pod: str) -> None:
+    def __init__(self, message: str, *, length_bytes: int) -> None:
         super().__init__(message)
-        self.pod = pod
+        self.length_bytes = length_bytes
 
 
 class WeightError(ConfigurationError):
     """A weight is not finite, not positive, or too large. ``pod`` and ``weight`` say which."""
 
     code = "weight"
+    situations = ("weight_not_finite", "weight_not_positive", "weight_out_of_range")
 
     def __init__(self, message: str, *, weight: float, pod: str | None = None) -> None:
         super().__init__(message)
@@ -163,6 +176,13 @@ class ParameterError(ConfigurationError):
     """A number that shapes the ring or the router is out of range. ``parameter`` names it."""
 
     code = "parameter"
+    situations = (
+        "slots_not_power_of_two",
+        "slots_out_of_range",
+        "epsilon_not_finite",
+        "epsilon_out_of_range",
+        "epoch_exhausted",
+    )
 
     def __init__(self, message: str, *, parameter: str) -> None:
         super().__init__(message)
@@ -170,9 +190,10 @@ class ParameterError(ConfigurationError):
 
 
 class TooManyPodsError(ConfigurationError):
-    """There are more pods than slots, so some could own nothing."""
+    """There are more pods than the view can hold, or than slots: some would own nothing."""
 
     code = "too_many_pods"
+    situations = ("more_pods_than_slots",)
 
     def __init__(self, message: str, *, pods: int, pods_max: int) -> None:
         super().__init__(message)
@@ -181,15 +202,53 @@ class TooManyPodsError(ConfigurationError):
 
 
 class ViewFormatError(ConfigurationError):
-    """A text is not a view: not JSON, a missing or unknown field, or another version."""
+    """A text is not a view. ``path`` is the field concerned, such as ``pods[3].weight``."""
 
     code = "view_format"
+    situations = (
+        "not_json",
+        "unsupported_version",
+        "missing_field",
+        "unknown_field",
+        "wrong_value",
+    )
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ConfigurationFileError(ConfigurationError):
+    """A configuration file cannot be read, or holds errors; nothing was started or changed.
+
+    ``findings`` are all errors and warnings in it, in the order of the file (each a
+    :class:`hashroute.config.Finding`); empty if the file could not be read at all.
+    """
+
+    code = "configuration_file"
+
+    def __init__(self, message: str, *, file: str, findings: tuple[Any, ...]) -> None:
+        super().__init__(message)
+        self.file = file
+        self.findings = findings
 
 
 class PlanError(ConfigurationError):
     """No plan of such steps exists between the two rings; the message says why."""
 
     code = "plan"
+    situations = ("slots_differ", "zero_slots_per_step", "no_slack")
+
+
+class SettingError(ConfigurationError):
+    """A setting of the sidecar cannot be used. ``setting`` names it, such as ``load.c``."""
+
+    code = "setting"
+    situations = ("settings_malformed", "setting_out_of_range", "setting_fixed", "stale_epoch")
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class UnknownPodError(HashrouteError, KeyError):
@@ -300,6 +359,7 @@ class StartError(HashrouteError, OSError):
     """A sidecar or server could not start. ``address`` is the address concerned, if one is."""
 
     code = "start"
+    situations = ("address_in_use", "address_not_usable", "thread_not_started")
 
     def __init__(self, message: str, *, address: str | None = None) -> None:
         super().__init__(message)
@@ -318,6 +378,10 @@ class InternalError(HashrouteError):
     code = "internal"
 
 
+class FewSlotsWarning(UserWarning):
+    """The ring works, but a change of its pods will move more keys than it must."""
+
+
 def of_code(code: str, message: str, **data: Any) -> HashrouteError:
     """Returns the error that stands for ``code``, with its typed attributes.
 
@@ -327,7 +391,9 @@ def of_code(code: str, message: str, **data: Any) -> HashrouteError:
     kind = CATALOGUE.get(code)
     if kind is None:
         return InternalError(f"error code {code!r} has no class (message: {message})")
-    return kind(message, **data)
+    error = kind(message, **data)
+    error.code = code
+    return error
 
 
 def _restored(
@@ -346,6 +412,10 @@ def _branch(kind: type[HashrouteError]) -> Iterator[type[HashrouteError]]:
 
 
 CATALOGUE: Mapping[str, type[HashrouteError]] = MappingProxyType(
-    {kind.code: kind for kind in _branch(HashrouteError)}
+    {
+        code: kind
+        for kind in _branch(HashrouteError)
+        for code in (kind.code, *vars(kind).get("situations", ()))
+    }
 )
-"""Every error of this module by its code."""
+"""The class that stands for each code."""

@@ -1,0 +1,24 @@
+//! The Python extension module `hashroute._hashroute`: converts, releases the interpreter lock,
+//! maps errors. No rule of hashroute lives here.
+
+mod arguments;
+mod batch;
+mod catalogue;
+mod failure;
+mod keys;
+mod plan;
+mod ring;
+mod view;
+
+use pyo3::prelude::*;
+
+/// The native half of the `hashroute` package; use what `hashroute` exports.
+#[pymodule(gil_used = false)]
+mod _hashroute {
+    #[pymodule_export]
+    use super::plan::Plan;
+    #[pymodule_export]
+    use super::ring::Ring;
+    #[pymodule_export]
+    use super::view::View;
+}

@@ -31,7 +31,12 @@ impl From<ViewError> for Failure {
             ViewError::MissingField { path, .. }
             | ViewError::UnknownField { path, .. }
             | ViewError::WrongValue { path, .. } => failure.with("path", path),
-            _ => failure,
+            // The rest says all there is in its text; so does what core may add.
+            ViewError::Empty
+            | ViewError::NoEligiblePod { .. }
+            | ViewError::NotJson { .. }
+            | ViewError::UnsupportedVersion { .. }
+            | _ => failure,
         }
     }
 }

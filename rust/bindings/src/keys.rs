@@ -25,10 +25,10 @@ pub(crate) fn with_bytes<R>(key: &Bound<'_, PyAny>, read: impl FnOnce(&[u8]) -> 
     if let Ok(bytes) = key.cast_exact::<PyBytes>() {
         return Ok(read(bytes.as_bytes()));
     }
-    if key.is_exact_instance_of::<PyInt>() {
-        if let Some(bytes) = int_bytes(key)? {
-            return Ok(read(&bytes));
-        }
+    if key.is_exact_instance_of::<PyInt>()
+        && let Some(bytes) = int_bytes(key)?
+    {
+        return Ok(read(&bytes));
     }
     with_unusual_bytes(key, read)
 }

@@ -111,6 +111,12 @@ impl Ring {
         Ok(shares)
     }
 
+    /// The owner of each slot as its place in `pods`: a uint16 array of shape (slots,), a copy.
+    #[getter]
+    fn table<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u16>> {
+        PyArray1::from_slice(py, self.ring.owners())
+    }
+
     /// 16 hexadecimal digits over the table: two processes with the same digest route alike.
     #[getter]
     fn digest(&self) -> String {

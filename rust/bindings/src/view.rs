@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashroute_core as core;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::arguments::argument;
 use crate::failure::Failure;
@@ -20,7 +21,7 @@ impl View {
     #[new]
     #[pyo3(signature = (pods, *, slots, epsilon, seed))]
     fn new(
-        pods: Vec<Bound<'_, PyAny>>,
+        pods: &Bound<'_, PyList>,
         slots: &Bound<'_, PyAny>,
         epsilon: &Bound<'_, PyAny>,
         seed: &Bound<'_, PyAny>,
@@ -31,7 +32,7 @@ impl View {
             argument(seed, "seed", "an int from 0 to 2**64-1")?,
         )
         .map_err(Failure::from)?;
-        let pods = pods.iter().map(pod).collect::<PyResult<Vec<_>>>()?;
+        let pods = pods.iter().map(|one| pod(&one)).collect::<PyResult<Vec<_>>>()?;
         let view = core::View::new(core::Epoch::new(1), parameters, pods);
         Ok(Self(view.map_err(Failure::from)?))
     }

@@ -217,6 +217,11 @@ impl PodHealth {
         }
     }
 
+    /// Judges by another policy from now on; what is remembered stays.
+    pub const fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// Takes in what happened at `now`; returns the change of health, if it is one.
     ///
     /// `now` never runs backwards. (If it does, the time that passed counts as none.)

@@ -16,9 +16,11 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod error;
+pub mod fleet;
 pub mod grpc;
 pub mod health;
 pub mod key;
 pub mod protobuf;
 pub mod retry;
+pub mod route;
 pub mod zmtp;

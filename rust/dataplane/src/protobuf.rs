@@ -5,6 +5,7 @@
 
 use crate::key::Key;
 use core::fmt;
+use serde::Deserialize;
 use thiserror::Error;
 
 /// The most field numbers in a path.
@@ -23,7 +24,8 @@ const NUMBER_MAX: u32 = (1 << 29) - 1;
 const VARINT_BYTES_MAX: usize = 10;
 
 /// The way to a field: the number of a field of the message, then of a field of that field, …
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<u32>")]
 pub struct FieldPath {
     numbers: [u32; FIELD_PATH_MAX],
     length: usize,
@@ -72,6 +74,14 @@ impl FieldPath {
     #[must_use]
     pub fn numbers(&self) -> &[u32] {
         self.numbers.get(..self.length).unwrap_or(&self.numbers)
+    }
+}
+
+impl TryFrom<Vec<u32>> for FieldPath {
+    type Error = FieldPathError;
+
+    fn try_from(numbers: Vec<u32>) -> Result<Self, FieldPathError> {
+        Self::new(&numbers)
     }
 }
 

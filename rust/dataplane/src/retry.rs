@@ -5,7 +5,12 @@
 //! not amplified. An error says *not applied* only if no attempt can have reached a pod.
 
 use crate::error::Outcome;
+use crate::fleet::TRIED_MAX;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The most attempts that a request may make: as many pods as it can remember.
+pub const ATTEMPTS_MAX: u32 = 8;
+const _: () = assert!(ATTEMPTS_MAX as usize == TRIED_MAX);
 
 /// What went wrong with one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,10 +82,11 @@ pub struct Attempts {
 
 impl Attempts {
     /// A request about to be sent for the first time, which may be sent `attempts_max` times in
-    /// all (0 counts as 1).
+    /// all: at least 1, at most [`ATTEMPTS_MAX`].
     #[must_use]
-    pub const fn new(idempotent: bool, attempts_max: u32) -> Self {
-        Self { idempotent, left: attempts_max.saturating_sub(1), reached: false }
+    pub fn new(idempotent: bool, attempts_max: u32) -> Self {
+        let left = attempts_max.min(ATTEMPTS_MAX).saturating_sub(1);
+        Self { idempotent, left, reached: false }
     }
 
     /// Decides what a failure of the present attempt means, and counts the retry that it orders.

@@ -195,6 +195,17 @@ pub enum PlanError {
         /// The slots of the ring that the plan would lead to.
         to: u32,
     },
+    /// The two views together have more pods than a plan can number.
+    #[error(
+        "the two views together have {pods} pods, more than the {pods_max} that a plan can hold: \
+         go through a view in between"
+    )]
+    TooManyPods {
+        /// How many pods there are.
+        pods: usize,
+        /// The largest number of pods.
+        pods_max: usize,
+    },
     /// A step that moves nothing gets nowhere.
     #[error("slots_per_step is 0: allow at least 1 slot in a step, or leave it out for one step")]
     ZeroSlotsPerStep,
@@ -204,7 +215,7 @@ pub enum PlanError {
          and no pod has a free place; allow {pods} slots in a step, or raise epsilon"
     )]
     NoSlack {
-        /// How many pods the smallest circle that was found has: the step that would do.
+        /// How many pods the circle has: a step of as many slots would do.
         pods: u32,
         /// How many slots a step may move.
         slots_per_step: u32,
@@ -217,6 +228,7 @@ impl PlanError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::SlotsDiffer { .. } => "slots_differ",
+            Self::TooManyPods { .. } => "too_many_pods",
             Self::ZeroSlotsPerStep => "zero_slots_per_step",
             Self::NoSlack { .. } => "no_slack",
         }

@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod advice;
 mod assignment;
 mod capacity;
 mod contender;
@@ -18,6 +19,7 @@ mod hash;
 mod id;
 mod logarithm;
 mod plan;
+mod plan_search;
 mod pod;
 mod preference;
 mod ring;
@@ -25,6 +27,7 @@ mod view;
 mod view_json;
 mod weight;
 
+pub use advice::Advice;
 pub use error::{PlanError, ViewError};
 pub use hash::hash_key;
 pub use id::{Epoch, PodId, PodIndex, Slot};

@@ -4,27 +4,33 @@ use alloc::vec::Vec;
 
 use crate::error::PlanError;
 use crate::id::{PodId, PodIndex, Slot};
+use crate::plan_search::Search;
 use crate::ring::Ring;
+use crate::view::View;
 
 /// One slot that changes hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     /// The slot.
     pub slot: Slot,
-    /// Who owned it before: a place in [`Plan::pods`].
+    /// Who owns it before the step: a place in [`Plan::pods`].
     pub from: PodIndex,
-    /// Who owns it after: a place in [`Plan::pods`].
+    /// Who owns it after the step: a place in [`Plan::pods`].
     pub to: PodIndex,
 }
 
 /// Slots that change hands together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// The moves of this step, no two of the same slot.
+    /// The moves of this step, no two of them of the same slot.
     pub moves: Vec<Move>,
 }
 
-/// The steps from one ring to another. Every step ends in a table within the load bounds.
+/// The steps from one ring to another. After every step each pod is within its load bound: the
+/// larger of its two, since a pod that leaves keeps the old one and a pod that joins has the new.
+///
+/// Two processes that plan between the same two rings get the same plan, so they agree on the
+/// table by (from, to, number of steps). To undo a plan, plan the other way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pods: Vec<PodId>,
@@ -47,20 +53,21 @@ impl Plan {
         &self.steps
     }
 
-    /// How many slots have another owner at the end.
+    /// How many slots have another owner at the end than at the start.
     #[must_use]
     pub fn moved_slots(&self) -> u32 {
         self.moved_slots
     }
 
-    /// The fewest slots that could have moved: what the pods that changed gain or lose, or what
-    /// the load bounds force.
+    /// The fewest slots that any two tables with this outcome could have moved: what the pods
+    /// that joined, left or changed weight gain, or lose, or what the load bounds force.
     #[must_use]
     pub fn least_slots(&self) -> u32 {
         self.least_slots
     }
 
-    /// The owners of all slots after the first `steps` steps, as places in [`Plan::pods`].
+    /// The owners of all slots after the first `steps` steps, as places in [`Plan::pods`]; with
+    /// more steps than the plan has, the final table.
     #[must_use]
     pub fn apply(&self, steps: usize) -> Vec<u16> {
         let mut table = self.start.clone();
@@ -72,16 +79,19 @@ impl Plan {
 }
 
 impl Ring {
-    /// Plans the way from this ring to `to` in steps of at most `slots_per_step` slots; with
-    /// `None` in one step, as after a failure.
+    /// Plans the way from this ring to `to` in steps that move at most `slots_per_step` slots;
+    /// with `None`, as after a failure, in one step.
+    ///
+    /// Moves whose target has room go first. Where full pods exchange slots, the exchange fits
+    /// into a step or one slot waits on a pod that has room, at the price of one more move.
     ///
     /// # Errors
     ///
-    /// [`PlanError::SlotsDiffer`], [`PlanError::ZeroSlotsPerStep`], and [`PlanError::NoSlack`] if
-    /// full pods would have to exchange slots and no pod has a place to spare.
+    /// [`PlanError::SlotsDiffer`], [`PlanError::TooManyPods`], [`PlanError::ZeroSlotsPerStep`],
+    /// and [`PlanError::NoSlack`] if full pods would have to exchange slots, the exchange does
+    /// not fit into a step, and no pod has a place to spare.
     pub fn plan(&self, to: &Self, slots_per_step: Option<u32>) -> Result<Plan, PlanError> {
-        let (from_slots, to_slots) = (self.owners().len(), to.owners().len());
-        if from_slots != to_slots {
+        if self.owners().len() != to.owners().len() {
             return Err(PlanError::SlotsDiffer {
                 from: self.view().parameters().slots(),
                 to: to.view().parameters().slots(),
@@ -90,31 +100,140 @@ impl Ring {
         if slots_per_step == Some(0) {
             return Err(PlanError::ZeroSlotsPerStep);
         }
-        Ok(greedy(self, to, slots_per_step.unwrap_or(u32::MAX)))
+        let union = Union::new(self.view(), to.view())?;
+        let start = union.table(&union.before, self);
+        let end = union.table(&union.after, to);
+        let moves: Vec<Move> = (0..)
+            .zip(start.iter().zip(&end))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(slot, (before, after))| Move {
+                slot: Slot::new(slot),
+                from: PodIndex::new(*before),
+                to: PodIndex::new(*after),
+            })
+            .collect();
+        let moved_slots = moves.iter().map(|_| 1).sum();
+        let least_slots = least_slots(self, to, &union);
+
+        let before = union.spread(&union.before, self.bounds());
+        let after = union.spread(&union.after, to.bounds());
+        let bounds = before.iter().zip(&after).map(|(one, other)| *one.max(other)).collect();
+        let may_receive = after.iter().map(|bound| *bound > 0).collect();
+        let loads = union.spread(&union.before, self.slot_counts());
+        let steps = Search::new(loads, bounds, may_receive, slots_per_step.unwrap_or(u32::MAX))
+            .steps(moves)?;
+        Ok(Plan { pods: union.pods, start, steps, moved_slots, least_slots })
     }
 }
 
-fn greedy(from: &Ring, to: &Ring, slots_per_step: u32) -> Plan {
-    let mut pods: Vec<PodId> =
-        from.view().pods().iter().chain(to.view().pods()).map(|pod| pod.id.clone()).collect();
-    pods.sort_unstable();
-    pods.dedup();
-    let place = |ring: &Ring, owner: u16| {
-        let id = &ring.view().pods()[usize::from(owner)].id;
-        PodIndex::new(u16::try_from(pods.partition_point(|pod| pod < id)).unwrap_or(u16::MAX))
+/// The pods of two views as one list, and where each view's pods are in it.
+struct Union {
+    pods: Vec<PodId>,
+    before: Vec<u16>,
+    after: Vec<u16>,
+}
+
+impl Union {
+    fn new(before: &View, after: &View) -> Result<Self, PlanError> {
+        let mut pods: Vec<PodId> =
+            before.pods().iter().chain(after.pods()).map(|pod| pod.id.clone()).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        if pods.len() > View::PODS_MAX {
+            return Err(PlanError::TooManyPods { pods: pods.len(), pods_max: View::PODS_MAX });
+        }
+        let places = |view: &View| {
+            // Both lists are sorted by id, and every pod of the view is in the union.
+            (0_u16..)
+                .zip(&pods)
+                .filter(|(_, id)| view.index_of(id.as_str()).is_some())
+                .map(|(place, _)| place)
+                .collect()
+        };
+        let (before, after) = (places(before), places(after));
+        Ok(Self { pods, before, after })
+    }
+
+    fn table(&self, places: &[u16], ring: &Ring) -> Vec<u16> {
+        ring.owners().iter().map(|owner| places[usize::from(*owner)]).collect()
+    }
+
+    /// A list by pod of one view as a list by pod of the union, 0 for pods of the other only.
+    fn spread<T: Copy + Default>(&self, places: &[u16], values: &[T]) -> Vec<T> {
+        let mut spread = alloc::vec![T::default(); self.pods.len()];
+        for (place, value) in places.iter().zip(values) {
+            spread[usize::from(*place)] = *value;
+        }
+        spread
+    }
+}
+
+/// See [`Plan::least_slots`].
+fn least_slots(from: &Ring, to: &Ring, union: &Union) -> u32 {
+    let weights = |ring: &Ring| -> Vec<u64> {
+        let weight = |pod: &crate::Pod| match pod.state.owns_slots() {
+            true => pod.weight.millionths(),
+            false => 0,
+        };
+        ring.view().pods().iter().map(weight).collect()
     };
-    let start: Vec<u16> = from.owners().iter().map(|owner| place(from, *owner).get()).collect();
-    let moves: Vec<Move> = (0..)
-        .zip(start.iter().zip(to.owners()))
-        .map(|(slot, (before, after))| Move {
-            slot: Slot::new(slot),
-            from: PodIndex::new(*before),
-            to: place(to, *after),
-        })
-        .filter(|change| change.from != change.to)
-        .collect();
-    let moved_slots = u32::try_from(moves.len()).unwrap_or(u32::MAX);
-    let steps =
-        moves.chunks(slots_per_step as usize).map(|moves| Step { moves: moves.to_vec() }).collect();
-    Plan { pods, start, steps, moved_slots, least_slots: moved_slots }
+    let weight_before = union.spread(&union.before, &weights(from));
+    let weight_after = union.spread(&union.after, &weights(to));
+    let load_before = union.spread(&union.before, from.slot_counts());
+    let load_after = union.spread(&union.after, to.slot_counts());
+    let bound_after = union.spread(&union.after, to.bounds());
+
+    let (mut gained, mut lost, mut forced) = (0, 0, 0);
+    for pod in 0..union.pods.len() {
+        forced += load_before[pod].saturating_sub(bound_after[pod]);
+        if weight_before[pod] != weight_after[pod] {
+            gained += load_after[pod].saturating_sub(load_before[pod]);
+            lost += load_before[pod].saturating_sub(load_after[pod]);
+        }
+    }
+    gained.max(lost).max(forced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+    use crate::view::{Parameters, pod};
+    use std::format;
+
+    fn ring(slots: u64, epsilon: f64, seed: u64, pods: u32) -> Ring {
+        let parameters = Parameters::new(slots, epsilon, seed).unwrap();
+        let pods = (0..pods).map(|number| pod(&format!("pod-{number}"), 1.0)).collect();
+        Ring::build(View::new(Epoch::new(1), parameters, pods).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_ring_needs_no_step_to_itself() {
+        let ring = ring(64, 0.05, 0, 3);
+        let plan = ring.plan(&ring, Some(1)).unwrap();
+        assert_eq!((plan.steps().len(), plan.moved_slots(), plan.least_slots()), (0, 0, 0));
+        assert_eq!(plan.apply(0), ring.owners());
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_is_refused_with_the_reason() {
+        let (one, other) = (ring(64, 0.0, 0, 4), ring(64, 0.0, 1, 4));
+        assert_eq!(one.plan(&other, Some(0)), Err(PlanError::ZeroSlotsPerStep));
+        let finer = ring(128, 0.0, 0, 4);
+        assert_eq!(one.plan(&finer, None), Err(PlanError::SlotsDiffer { from: 64, to: 128 }));
+        // With epsilon 0 and 16 slots for each of 4 pods, nobody has a place to spare.
+        let refused = one.plan(&other, Some(1)).unwrap_err();
+        assert_eq!(refused.code(), "no_slack");
+        assert_eq!(one.plan(&other, None).unwrap().steps().len(), 1);
+    }
+
+    #[test]
+    fn the_least_is_what_the_changed_pods_gain_or_lose() {
+        let (three, four) = (ring(1024, 0.5, 0, 3), ring(1024, 0.5, 0, 4));
+        let join = three.plan(&four, Some(100)).unwrap();
+        let gained = four.slot_counts()[3];
+        assert_eq!(join.least_slots(), gained);
+        assert_eq!(join.steps().len(), join.moved_slots().div_ceil(100) as usize);
+        assert_eq!(four.plan(&three, None).unwrap().least_slots(), gained);
+    }
 }

@@ -1,5 +1,6 @@
 //! The ring: the table of a view, ready to look keys up.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -31,7 +32,8 @@ pub(crate) struct Parts {
     pub(crate) view: View,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) logarithm: Logarithm,
-    /// By pod of the view, as are all of these.
+    /// By pod of the view, as are the lists after it: the place of the first pod of its zone.
+    pub(crate) zones: Vec<u16>,
     pub(crate) counts: Vec<u32>,
     pub(crate) capacities: Vec<u32>,
     pub(crate) bounds: Vec<u32>,
@@ -77,7 +79,9 @@ impl Ring {
             .collect();
         let digest = digest.finish();
         let shift = u64::BITS - slots.trailing_zeros();
-        let parts = Parts { view, contenders, logarithm, counts, capacities, bounds, digest };
+        let zones = zones(&view);
+        let parts =
+            Parts { view, contenders, logarithm, zones, counts, capacities, bounds, digest };
         Ok(Self { owners, shift, parts: Arc::new(parts) })
     }
 
@@ -173,6 +177,18 @@ impl Ring {
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
     }
+}
+
+/// A number for the zone of each pod: the place of its first pod. A pod without zone is alone.
+fn zones(view: &View) -> Vec<u16> {
+    let mut first_of = BTreeMap::new();
+    (0_u16..)
+        .zip(view.pods())
+        .map(|(place, pod)| match &pod.zone {
+            None => place,
+            Some(zone) => *first_of.entry(zone).or_insert(place),
+        })
+        .collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "weights stay below 2^53 millionths")]

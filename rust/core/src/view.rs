@@ -218,3 +218,98 @@ impl View {
 pub(crate) fn pod(id: &str, weight: f64) -> Pod {
     Pod { weight: Weight::new(weight).unwrap(), ..Pod::new(crate::id::PodId::new(id).unwrap()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::vec;
+
+    fn view(pods: Vec<Pod>) -> Result<View, ViewError> {
+        View::new(Epoch::new(1), Parameters::default(), pods)
+    }
+
+    #[test]
+    fn pods_are_sorted_and_found_by_id() {
+        let view = view(vec![pod("b", 1.0), pod("c", 1.0), pod("a", 1.0)]).unwrap();
+        let ids: Vec<&str> = view.pods().iter().map(|pod| pod.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        let index = view.index_of("c").unwrap();
+        assert_eq!(index, PodIndex::new(2));
+        assert_eq!(view.pod(index).unwrap().id.as_str(), "c");
+        assert_eq!(view.index_of("d"), None);
+        assert_eq!(view.pod(PodIndex::new(3)), None);
+    }
+
+    #[test]
+    fn a_view_that_cannot_be_is_refused() {
+        assert_eq!(view(vec![]), Err(ViewError::Empty));
+        let twins = view(vec![pod("a", 1.0), pod("b", 1.0), pod("a", 2.0)]);
+        assert_eq!(twins, Err(ViewError::DuplicatePod { id: "a".to_string() }));
+        let crowd = (0..65_536).map(|number| pod(&format!("{number}"), 1.0)).collect();
+        assert_eq!(view(crowd), Err(ViewError::TooManyPods { pods: 65_536, pods_max: 65_535 }));
+    }
+
+    #[test]
+    fn only_pods_that_may_own_slots_need_one() {
+        let parameters = Parameters::new(2, 0.0, 0).unwrap();
+        let pods = || vec![pod("a", 1.0), pod("b", 1.0), pod("c", 1.0)];
+        let refused = View::new(Epoch::new(1), parameters, pods());
+        assert_eq!(refused, Err(ViewError::MorePodsThanSlots { pods: 3, slots: 2 }));
+        let mut two = pods();
+        two[0].state = PodState::Draining;
+        let view = View::new(Epoch::new(1), parameters, two).unwrap();
+        let refused = view.with_state("a", PodState::Active);
+        assert_eq!(refused, Err(ViewError::MorePodsThanSlots { pods: 3, slots: 2 }));
+    }
+
+    #[test]
+    fn parameters_outside_their_range_are_refused() {
+        for slots in [0, 3, 65_537, u64::MAX] {
+            let refused = Parameters::new(slots, 0.05, 0);
+            assert_eq!(refused, Err(ViewError::SlotsNotPowerOfTwo { slots }));
+        }
+        for slots in [1, 1 << 25, 1 << 40] {
+            assert_eq!(Parameters::new(slots, 0.05, 0), Err(ViewError::SlotsOutOfRange { slots }));
+        }
+        for epsilon in [f64::NAN, f64::INFINITY] {
+            let refused = Parameters::new(64, epsilon, 0).unwrap_err();
+            assert_eq!(refused.code(), "epsilon_not_finite");
+        }
+        for epsilon in [-0.1, 10.1] {
+            let refused = Parameters::new(64, epsilon, 0);
+            assert_eq!(refused, Err(ViewError::EpsilonOutOfRange { epsilon }));
+        }
+        for slots in [2, 1 << 24] {
+            assert_eq!(u64::from(Parameters::new(slots, 10.0, 7).unwrap().slots()), slots);
+        }
+    }
+
+    #[test]
+    fn every_change_makes_the_next_view_and_leaves_this_one() {
+        let one = view(vec![pod("a", 1.0)]).unwrap();
+        let two = one.with_pod(pod("b", 2.0)).unwrap();
+        assert_eq!((one.pods().len(), two.pods().len()), (1, 2));
+        assert_eq!(two.epoch(), Epoch::new(2));
+        let heavier = two.with_weight("a", Weight::new(3.0).unwrap()).unwrap();
+        assert_eq!(heavier.pods()[0].weight.millionths(), 3_000_000);
+        let drained = heavier.with_state("b", PodState::Draining).unwrap();
+        assert_eq!(drained.pods()[1].state, PodState::Draining);
+        assert_eq!(drained.without_pod("b").unwrap().epoch(), Epoch::new(5));
+    }
+
+    #[test]
+    fn a_change_that_makes_no_sense_is_refused() {
+        let view = view(vec![pod("a", 1.0)]).unwrap();
+        let unknown = Err(ViewError::UnknownPod { id: "b".to_string() });
+        assert_eq!(view.without_pod("b"), unknown);
+        assert_eq!(view.with_state("b", PodState::Down), unknown);
+        assert_eq!(view.with_weight("b", Weight::ONE), unknown);
+        let taken = view.with_pod(pod("a", 1.0));
+        assert_eq!(taken, Err(ViewError::DuplicatePod { id: "a".to_string() }));
+        assert_eq!(view.without_pod("a"), Err(ViewError::Empty));
+        let last = View::new(Epoch::new(u64::MAX), Parameters::default(), vec![pod("a", 1.0)]);
+        let exhausted = last.unwrap().with_weight("a", Weight::ONE);
+        assert_eq!(exhausted, Err(ViewError::EpochExhausted));
+    }
+}

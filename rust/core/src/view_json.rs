@@ -240,3 +240,107 @@ fn reason_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = concat!(
+        r#"{"version":1,"epoch":7,"slots":1024,"epsilon":0.1,"seed":18446744073709551615,"#,
+        r#""pods":[{"id":"b","weight":2.5,"zone":"rack-1","state":"joining","#,
+        r#""addresses":{"grpc":"127.0.0.1:50051","zmq":null}},{"id":"a"}]}"#
+    );
+
+    /// The error of `DOCUMENT` with one part replaced.
+    fn refused(part: &str, by: &str) -> ViewError {
+        assert!(DOCUMENT.contains(part));
+        View::from_json(&DOCUMENT.replace(part, by)).unwrap_err()
+    }
+
+    #[test]
+    fn a_document_is_read_and_written_back() {
+        let view = View::from_json(DOCUMENT).unwrap();
+        assert_eq!(view.epoch(), Epoch::new(7));
+        assert_eq!(view.parameters(), Parameters::new(1024, 0.1, u64::MAX).unwrap());
+        let [a, b] = view.pods() else { panic!("two pods") };
+        assert_eq!(*a, Pod::new(PodId::new("a").unwrap()));
+        assert_eq!(b.weight, Weight::new(2.5).unwrap());
+        assert_eq!(b.zone.as_deref(), Some("rack-1"));
+        assert_eq!(b.state, PodState::Joining);
+        assert_eq!(b.addresses.grpc.as_deref(), Some("127.0.0.1:50051"));
+        assert_eq!(b.addresses.zmq, None);
+
+        assert_eq!(View::from_json(&view.to_json()), Ok(view.clone()));
+        let embedded = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<View>(&embedded).unwrap(), view);
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let view = View::from_json(r#"{"version":1,"pods":[{"id":"a"}]}"#).unwrap();
+        assert_eq!(view.epoch(), Epoch::new(1));
+        assert_eq!(view.parameters(), Parameters::default());
+    }
+
+    #[test]
+    fn a_document_of_a_later_release_is_refused_before_its_fields_are_read() {
+        let later = refused(r#""version":1,"#, r#""version":2,"novelty":true,"#);
+        assert_eq!(later, ViewError::UnsupportedVersion { version: 2 });
+        let unmarked = refused(r#""version":1,"#, "");
+        assert!(matches!(unmarked, ViewError::MissingField { path, .. } if path == "version"));
+    }
+
+    #[test]
+    fn a_misspelt_or_missing_field_is_named_with_its_place() {
+        let path_of = |error: ViewError| {
+            let (ViewError::UnknownField { path, .. } | ViewError::MissingField { path, .. }) =
+                error
+            else {
+                panic!("{error}")
+            };
+            path
+        };
+        assert_eq!(path_of(refused("epsilon", "epsilom")), "epsilom");
+        assert_eq!(path_of(refused("weight", "wieght")), "pods[0].wieght");
+        assert_eq!(path_of(refused("grpc", "rest")), "pods[0].addresses.rest");
+        assert_eq!(path_of(refused(r#"{"id":"a"}"#, "{}")), "pods[1].id");
+        assert_eq!(path_of(refused(r#""pods":"#, r#""podz":"#)), "pods");
+    }
+
+    #[test]
+    fn a_field_of_another_kind_is_named_with_what_it_holds() {
+        for (part, by, path, got) in [
+            ("1024", "-1", "slots", "-1"),
+            ("1024", "\"many\"", "slots", "\"many\""),
+            ("0.1", "[]", "epsilon", "a list"),
+            ("2.5", "true", "pods[0].weight", "true"),
+            ("\"joining\"", "\"asleep\"", "pods[0].state", "\"asleep\""),
+            ("{\"id\":\"a\"}", "17", "pods[1]", "17"),
+            ("{\"id\":\"a\"}", "{\"id\":{}}", "pods[1].id", "an object"),
+        ] {
+            let ViewError::WrongValue { path: at, got: held, .. } = refused(part, by) else {
+                panic!("{by} instead of {part}")
+            };
+            assert_eq!((at.as_str(), held.as_str()), (path, got));
+        }
+        assert_eq!(View::from_json("[]").unwrap_err().code(), "wrong_value");
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_the_place() {
+        let ViewError::NotJson { line, column, reason } =
+            View::from_json("{\n  \"version\": oops}").unwrap_err()
+        else {
+            panic!("read it")
+        };
+        assert_eq!((line, column, reason.as_str()), (2, 14, "expected value"));
+    }
+
+    #[test]
+    fn the_values_themselves_are_checked_too() {
+        assert_eq!(refused("1024", "1000").code(), "slots_not_power_of_two");
+        assert_eq!(refused("2.5", "0").code(), "weight_not_positive");
+        assert_eq!(refused(r#""id":"a""#, r#""id":"b""#).code(), "duplicate_pod");
+        assert_eq!(refused(r#""id":"a""#, r#""id":"""#).code(), "bad_id");
+    }
+}

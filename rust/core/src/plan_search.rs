@@ -1,0 +1,265 @@
+//! Putting the moves of a plan into an order in which no pod ever exceeds its load bound.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::error::PlanError;
+use crate::id::PodIndex;
+use crate::plan::{Move, Step};
+
+/// A greedy search: a move whose target has room goes at once, any other waits for its target.
+pub(crate) struct Search {
+    /// All by pod: how many slots it owns now, how many it may, and whether it may get any.
+    loads: Vec<u32>,
+    bounds: Vec<u32>,
+    may_receive: Vec<bool>,
+    slots_per_step: usize,
+    /// The moves that have not been made; `None` once made.
+    moves: Vec<Option<Move>>,
+    /// By pod: the moves that wait for room there, longest wait first. Some may have been made.
+    waiting: Vec<VecDeque<usize>>,
+    /// By pod: the moves away from there. Some may have been made, or start elsewhere by now.
+    leaving: Vec<Vec<usize>>,
+    steps: Vec<Step>,
+    /// Whether the slot of each move waits on a third pod.
+    parked: Vec<bool>,
+}
+
+impl Search {
+    pub(crate) fn new(
+        loads: Vec<u32>,
+        bounds: Vec<u32>,
+        may_receive: Vec<bool>,
+        slots_per_step: u32,
+    ) -> Self {
+        let pods = loads.len();
+        Self {
+            loads,
+            bounds,
+            may_receive,
+            slots_per_step: slots_per_step as usize,
+            moves: Vec::new(),
+            waiting: vec![VecDeque::new(); pods],
+            leaving: vec![Vec::new(); pods],
+            steps: Vec::new(),
+            parked: Vec::new(),
+        }
+    }
+
+    /// Orders `moves` into steps.
+    pub(crate) fn steps(mut self, moves: Vec<Move>) -> Result<Vec<Step>, PlanError> {
+        self.parked = vec![false; moves.len()];
+        self.moves = moves.into_iter().map(Some).collect();
+        for number in 0..self.moves.len() {
+            let Some(wanted) = self.moves[number] else { continue };
+            self.leaving[wanted.from.as_usize()].push(number);
+            self.waiting[wanted.to.as_usize()].push_back(number);
+        }
+        for pod in 0..self.loads.len() {
+            self.fill(pod);
+        }
+        // What is left goes from full pods to full pods only, or it would have been made.
+        for number in 0..self.moves.len() {
+            while let Some(stuck) = self.moves[number] {
+                self.resolve(stuck)?;
+            }
+        }
+        Ok(self.steps)
+    }
+
+    /// Makes the moves that wait for `pod` while it has room; each makes room elsewhere, which is
+    /// used at once.
+    fn fill(&mut self, pod: usize) {
+        let mut with_room = vec![pod];
+        while let Some(&pod) = with_room.last() {
+            if self.loads[pod] >= self.bounds[pod] {
+                with_room.pop();
+                continue;
+            }
+            let Some(number) = self.waiting[pod].pop_front() else {
+                with_room.pop();
+                continue;
+            };
+            if let Some(next) = self.moves[number].take() {
+                self.emit(next, self.parked[number]);
+                with_room.push(next.from.as_usize());
+            }
+        }
+    }
+
+    /// Gets a move going that waits for a full pod.
+    ///
+    /// Such a pod must lose as many slots as it gains or more, so following moves from target to
+    /// target runs into a circle of full pods. It is made within one step if it fits, or broken
+    /// up by parking one of its slots on a pod that has room.
+    fn resolve(&mut self, stuck: Move) -> Result<(), PlanError> {
+        let circle = self.circle(stuck);
+        if circle.len() <= self.slots_per_step {
+            self.open_step(circle.len());
+            for number in circle {
+                if let Some(next) = self.moves[number].take() {
+                    self.emit(next, self.parked[number]);
+                }
+            }
+            return Ok(());
+        }
+        let place = self.place_to_park().ok_or(PlanError::NoSlack {
+            pods: u32::try_from(circle.len()).unwrap_or(u32::MAX),
+            slots_per_step: u32::try_from(self.slots_per_step).unwrap_or(u32::MAX),
+        })?;
+        if let Some(number) = circle.first().copied()
+            && let Some(parked) = self.moves[number].as_mut()
+        {
+            let aside = Move { to: place, ..*parked };
+            parked.from = place;
+            self.parked[number] = true;
+            self.leaving[place.as_usize()].push(number);
+            self.emit(aside, false);
+            self.fill(aside.from.as_usize());
+        }
+        Ok(())
+    }
+
+    /// Moves that lead from full pod to full pod and back to the first, found from `start` on.
+    fn circle(&mut self, start: Move) -> Vec<usize> {
+        let mut path: Vec<usize> = Vec::new();
+        let mut reached_at = vec![usize::MAX; self.loads.len()];
+        let mut pod = start.to.as_usize();
+        while reached_at[pod] == usize::MAX {
+            reached_at[pod] = path.len();
+            let Some((number, next)) = self.next_leaving(pod) else { break };
+            path.push(number);
+            pod = next.to.as_usize();
+        }
+        path.split_off(reached_at[pod].min(path.len()))
+    }
+
+    /// A move away from `pod` that has not been made.
+    fn next_leaving(&mut self, pod: usize) -> Option<(usize, Move)> {
+        while let Some(number) = self.leaving[pod].last().copied() {
+            match self.moves[number] {
+                Some(next) if next.from.as_usize() == pod => return Some((number, next)),
+                Some(_) | None => self.leaving[pod].pop(),
+            };
+        }
+        None
+    }
+
+    /// The pod with the most room among those that may own slots at the end.
+    fn place_to_park(&self) -> Option<PodIndex> {
+        (0_u16..)
+            .zip(self.loads.iter().zip(&self.bounds))
+            .filter(|(pod, (load, bound))| load < bound && self.may_receive[usize::from(*pod)])
+            .max_by_key(|(pod, (load, bound))| (*bound - *load, core::cmp::Reverse(*pod)))
+            .map(|(pod, _)| PodIndex::new(pod))
+    }
+
+    /// Adds a move to the last step, or to a new one if that is full.
+    fn emit(&mut self, next: Move, parked: bool) {
+        self.loads[next.from.as_usize()] -= 1;
+        self.loads[next.to.as_usize()] += 1;
+        self.open_step(1);
+        let Some(step) = self.steps.last_mut() else { return };
+        if parked && let Some(aside) = step.moves.iter_mut().find(|one| one.slot == next.slot) {
+            // It was parked in this very step: it never had to stop on the way.
+            aside.to = next.to;
+            return;
+        }
+        step.moves.push(next);
+    }
+
+    /// Sees to it that the last step has room for `moves` more.
+    fn open_step(&mut self, moves: usize) {
+        if self.steps.last().is_none_or(|step| step.moves.len() + moves > self.slots_per_step) {
+            self.steps.push(Step::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Slot;
+
+    /// Moves of slots 0, 1, 2 and so on between these pods.
+    fn moves(ways: &[(u16, u16)]) -> Vec<Move> {
+        (0..)
+            .zip(ways)
+            .map(|(slot, (from, to))| Move {
+                slot: Slot::new(slot),
+                from: PodIndex::new(*from),
+                to: PodIndex::new(*to),
+            })
+            .collect()
+    }
+
+    /// The ways of each step, after a check that no pod ever exceeds its bound.
+    fn search(
+        loads: &[u32],
+        bounds: &[u32],
+        ways: &[(u16, u16)],
+        slots_per_step: u32,
+    ) -> Result<Vec<Vec<(u16, u16)>>, PlanError> {
+        let may_receive = vec![true; loads.len()];
+        let search = Search::new(loads.to_vec(), bounds.to_vec(), may_receive, slots_per_step);
+        let steps = search.steps(moves(ways))?;
+        let mut loads = loads.to_vec();
+        for step in &steps {
+            assert!(step.moves.len() <= slots_per_step as usize);
+            for one in &step.moves {
+                loads[one.from.as_usize()] -= 1;
+                loads[one.to.as_usize()] += 1;
+            }
+            assert!(loads.iter().zip(bounds).all(|(load, bound)| load <= bound));
+        }
+        let way = |one: &Move| (one.from.get(), one.to.get());
+        Ok(steps.iter().map(|step| step.moves.iter().map(way).collect()).collect())
+    }
+
+    #[test]
+    fn a_move_to_a_full_pod_waits_until_that_has_given_one_away() {
+        let steps = search(&[1, 2, 0], &[2, 2, 1], &[(0, 1), (1, 2)], 1).unwrap();
+        assert_eq!(steps, [[(1, 2)], [(0, 1)]]);
+    }
+
+    #[test]
+    fn full_pods_exchange_slots_within_one_step_if_it_is_large_enough() {
+        let ways = [(0, 1), (1, 2), (2, 0)];
+        assert_eq!(search(&[1, 1, 1], &[1, 1, 1], &ways, 3).unwrap().len(), 1);
+        let refused = search(&[1, 1, 1], &[1, 1, 1], &ways, 2);
+        assert_eq!(refused, Err(PlanError::NoSlack { pods: 3, slots_per_step: 2 }));
+    }
+
+    #[test]
+    fn an_exchange_never_shares_a_step_that_it_would_overfill() {
+        let ways = [(3, 4), (0, 1), (1, 2), (2, 0)];
+        let steps = search(&[1, 1, 1, 1, 0], &[1, 1, 1, 1, 1], &ways, 3).unwrap();
+        assert_eq!(steps.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn one_place_to_spare_is_enough_for_any_exchange() {
+        let ways = [(0, 1), (1, 2), (2, 0)];
+        let steps = search(&[1, 1, 1, 0], &[1, 1, 1, 1], &ways, 1).unwrap();
+        assert_eq!(steps.concat(), [(1, 3), (0, 1), (2, 0), (3, 2)]);
+    }
+
+    #[test]
+    fn a_parked_slot_that_can_go_on_in_its_step_moves_only_once() {
+        // Parking the first slot of the circle lets the pair 0-1 exchange at once.
+        let ways = [(0, 1), (1, 2), (1, 0), (2, 0), (0, 1)];
+        let steps = search(&[2, 2, 1, 0], &[2, 2, 1, 1], &ways, 2).unwrap();
+        for step in steps {
+            assert!(step.iter().all(|(from, to)| from != to));
+        }
+    }
+
+    #[test]
+    fn slots_are_never_parked_on_a_pod_that_is_leaving() {
+        let may_receive = vec![true, true, false];
+        let search = Search::new(vec![1, 1, 0], vec![1, 1, 9], may_receive, 1);
+        let refused = search.steps(moves(&[(0, 1), (1, 0)]));
+        assert_eq!(refused, Err(PlanError::NoSlack { pods: 2, slots_per_step: 1 }));
+    }
+}

@@ -8,7 +8,8 @@ use crate::error::PlanError;
 use crate::id::PodIndex;
 use crate::plan::{Move, Step};
 
-/// A greedy search: a move whose target has room goes at once, any other waits for its target.
+/// A greedy search: in the order of slots, which mixes the pods well, a move whose target has room
+/// goes at once, and any other waits for its target.
 pub(crate) struct Search {
     /// All by pod: how many slots it owns now, how many it may, and whether it may get any.
     loads: Vec<u32>,
@@ -53,11 +54,15 @@ impl Search {
         self.moves = moves.into_iter().map(Some).collect();
         for number in 0..self.moves.len() {
             let Some(wanted) = self.moves[number] else { continue };
-            self.leaving[wanted.from.as_usize()].push(number);
-            self.waiting[wanted.to.as_usize()].push_back(number);
-        }
-        for pod in 0..self.loads.len() {
-            self.fill(pod);
+            let target = wanted.to.as_usize();
+            if self.loads[target] < self.bounds[target] {
+                self.moves[number] = None;
+                self.emit(wanted, false);
+                self.fill(wanted.from.as_usize());
+            } else {
+                self.waiting[target].push_back(number);
+                self.leaving[wanted.from.as_usize()].push(number);
+            }
         }
         // What is left goes from full pods to full pods only, or it would have been made.
         for number in 0..self.moves.len() {

@@ -24,8 +24,6 @@ SLOTS_DEFAULT = 65_536
 EPSILON_DEFAULT = 0.05
 # One step then moves 1.6 % of the default slots: small beside what a pod's cache can absorb.
 SLOTS_PER_STEP_DEFAULT = 1_024
-# Below this one slot is more than 1.5 % of a pod's share, and a change moves about twice the least.
-SLOTS_PER_POD_ADVISED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class Ring(_hashroute.Ring):
         TooManyPodsError, ArgumentTypeError: each a :class:`ConfigurationError`.
 
     Warns:
-        FewSlotsWarning: fewer than 64 slots a pod.
+        FewSlotsWarning: fewer than 256 slots a pod, or so few that a light pod owns none.
     """
 
     __slots__ = ()
@@ -241,7 +239,8 @@ class Ring(_hashroute.Ring):
     @classmethod
     def _of(cls, view: _hashroute.View) -> Self:
         ring = super().__new__(cls, view)
-        _warn_if_coarse(ring)
+        for advice in view.advice():
+            warnings.warn(advice, FewSlotsWarning, stacklevel=3)
         return ring
 
     def __eq__(self, other: object) -> bool:
@@ -271,19 +270,3 @@ def _pods(pods: Pods) -> list[Pod]:
             f"{type(pods).__name__}; write Ring(['pod-a', 'pod-b'])"
         )
     return [pod if isinstance(pod, Pod) else Pod(pod) for pod in pods]
-
-
-def _warn_if_coarse(ring: Ring) -> None:
-    """Says what cannot be seen from the mapping: that the slots are too few for its promises."""
-    eligible = [pod for pod in ring.pods if pod.state in {"joining", "active"}]
-    if ring.slots < SLOTS_PER_POD_ADVISED * len(eligible):
-        lightest = min(eligible, key=lambda pod: pod.weight)
-        quota = ring.slots * lightest.weight / sum(pod.weight for pod in eligible)
-        nothing = f"; {lightest.id!r} may own nothing at all" if quota < 1 else ""
-        warnings.warn(
-            f"{ring.slots} slots for {len(eligible)} pods: a change will move more keys than it "
-            f"must{nothing}. About 256 slots a pod move close to the least; changing slots= moves "
-            "keys once",
-            FewSlotsWarning,
-            stacklevel=4,
-        )

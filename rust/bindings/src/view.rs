@@ -77,6 +77,11 @@ impl View {
         Ok(Self(self.0.with_state(&pod_id(id)?, state).map_err(Failure::from)?))
     }
 
+    /// Returns what is allowed in this view but not wise, a sentence each.
+    fn advice(&self) -> Vec<String> {
+        self.0.advice().iter().map(ToString::to_string).collect()
+    }
+
     /// Returns whether both describe the same pods and parameters; the epoch is not compared.
     fn same_mapping(&self, other: &Self) -> bool {
         self.0.parameters() == other.0.parameters() && self.0.pods() == other.0.pods()

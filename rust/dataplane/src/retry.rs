@@ -100,7 +100,7 @@ impl Attempts {
     ) -> Verdict {
         let mut verdict = self.classify(failure, progress);
         if verdict == Verdict::Retry(Cost::Budgeted) && !budget.try_spend() {
-            verdict = self.give_up(failure);
+            verdict = self.give_up(failure, progress);
         }
         if matches!(verdict, Verdict::Retry(_)) {
             self.left = self.left.saturating_sub(1);
@@ -113,12 +113,12 @@ impl Attempts {
     #[must_use]
     pub const fn classify(&self, failure: Failure, progress: Progress) -> Verdict {
         if progress.response_started || !progress.replayable || self.left == 0 {
-            return self.give_up(failure);
+            return self.give_up(failure, progress);
         }
         match (failure.may_have_reached(), self.idempotent) {
             (false, _) => Verdict::Retry(Cost::Free),
             (true, true) => Verdict::Retry(Cost::Budgeted),
-            (true, false) => self.give_up(failure),
+            (true, false) => self.give_up(failure, progress),
         }
     }
 
@@ -131,7 +131,7 @@ impl Attempts {
     }
 
     /// What is left if the request cannot be sent again.
-    const fn give_up(&self, failure: Failure) -> Verdict {
+    const fn give_up(&self, failure: Failure, progress: Progress) -> Verdict {
         match failure {
             // A pod that is down for its probes may yet answer; only its connection's end is final.
             Failure::PodDown => Verdict::Wait,
@@ -140,7 +140,11 @@ impl Attempts {
             | Failure::RefusedStream
             | Failure::GoAwayBeyond
             | Failure::Lost
-            | Failure::Reset => Verdict::Fail(self.outcome(failure.may_have_reached())),
+            | Failure::Reset => {
+                // Whatever a pod says of a stream afterwards, one that answered had the request.
+                let sent = failure.may_have_reached() || progress.response_started;
+                Verdict::Fail(self.outcome(sent))
+            }
         }
     }
 }

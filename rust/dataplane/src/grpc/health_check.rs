@@ -59,3 +59,36 @@ fn put_varint(message: &mut BytesMut, mut value: usize) {
     }
     message.put_u8(u8::try_from(value).unwrap_or(0));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::FrameReader;
+
+    fn request_message(service: &str) -> Vec<u8> {
+        let mut reader = FrameReader::new(usize::MAX);
+        reader.push(&health_check_request(service));
+        let frame = reader.next_frame().unwrap().unwrap();
+        assert!(reader.is_empty() && !frame.compressed);
+        frame.message.to_vec()
+    }
+
+    #[test]
+    fn a_request_names_its_service_and_the_empty_name_is_not_written() {
+        assert_eq!(request_message(""), b"");
+        assert_eq!(request_message("a.B"), b"\x0a\x03a.B");
+        let long = request_message(&"x".repeat(300));
+        assert_eq!((&long[..3], long.len()), (&b"\x0a\xac\x02"[..], 303));
+    }
+
+    #[test]
+    fn only_serving_is_serving() {
+        assert_eq!(serving_status(&[8, 1]), ServingStatus::Serving);
+        for message in [&[][..], &[8, 0], &[8, 2], &[8, 3], &[8, 9], &[8, 0x81, 1], &[16, 1]] {
+            assert_eq!(serving_status(message), ServingStatus::NotServing, "{message:?}");
+        }
+        for message in [&[8][..], &[10, 5, 1], &[7]] {
+            assert_eq!(serving_status(message), ServingStatus::Malformed, "{message:?}");
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! The live state over one ring, for one transport: who is well, who is busy, who takes the next
 //! request.
 
+mod choice;
 mod live;
 mod load;
 
+pub use choice::{NoPod, Reason, TRIED_MAX, Tried};
 pub use live::{Answer, Permit, PodStatus};
 pub use load::{LoadBound, LoadBoundError};
 
@@ -11,13 +13,12 @@ use crate::health::{self, Event, Health, Transition};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use hashroute_core::{Pod, PodId, PodIndex, Ring, Slot};
+use hashroute_core::{Pod, PodId, PodIndex, Preference, Ring, Slot};
 use live::{Common, LivePod};
 use std::sync::Arc;
-use thiserror::Error;
 
-/// The most pods that a request may have tried.
-pub const TRIED_MAX: usize = 8;
+/// How often one request walks the preference list, losing its place to another thread each time.
+pub const WALKS_MAX: usize = 64;
 
 /// The sum of the shares of all pods that serve, roughly: each share is rounded down.
 const SHARES: u128 = 1 << 31;
@@ -71,89 +72,6 @@ pub struct FleetPolicy {
     pub health: health::Policy,
 }
 
-/// Why a request goes to the pod to which it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The pod owns the slot.
-    Owner,
-    /// A pod before it in the preference list is up, but has all the requests that it may have.
-    Spill,
-    /// The pods before it in the preference list are not up, were tried, or do not serve.
-    Failover,
-    /// No pod is thought to be well; a try is better than a sure failure.
-    LastResort,
-}
-
-impl Reason {
-    /// The word in the status and in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Spill => "spill",
-            Self::Failover => "failover",
-            Self::LastResort => "last_resort",
-        }
-    }
-}
-
-/// Why no pod takes a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NoPod {
-    /// Every pod that serves was tried.
-    #[error("all {pods} pods that serve {transport} were tried")]
-    AllTried {
-        /// How many.
-        pods: usize,
-        /// Over which transport.
-        transport: Transport,
-    },
-    /// No pod of the view that owns slots has an address for this transport.
-    #[error("no pod of the view has an address for {transport}: give one to at least one pod")]
-    NoneServes {
-        /// Over which transport.
-        transport: Transport,
-    },
-}
-
-/// The pods that one request has tried, as indices of one view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tried {
-    pods: [Option<PodIndex>; TRIED_MAX],
-}
-
-impl Tried {
-    /// No pods.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self { pods: [None; TRIED_MAX] }
-    }
-
-    /// Adds a pod. After [`TRIED_MAX`] pods there is no room, and the newest is not remembered;
-    /// [`Attempts`](crate::retry::Attempts) allows no more attempts than that.
-    pub fn insert(&mut self, pod: PodIndex) {
-        if self.contains(pod) {
-            return;
-        }
-        if let Some(free) = self.pods.iter_mut().find(|place| place.is_none()) {
-            *free = Some(pod);
-        }
-    }
-
-    /// Whether the pod was tried.
-    #[must_use]
-    pub fn contains(&self, pod: PodIndex) -> bool {
-        self.pods.contains(&Some(pod))
-    }
-
-    /// Whether no pod was tried.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        let [first, ..] = self.pods;
-        first.is_none()
-    }
-}
-
 /// A pod of the ring, as this fleet sees it.
 #[derive(Debug)]
 struct Member {
@@ -166,6 +84,22 @@ impl Member {
     const fn serves(&self) -> bool {
         self.share > 0
     }
+}
+
+/// A pod for a request.
+#[derive(Debug, Clone, Copy)]
+struct Choice<'a> {
+    pod: PodIndex,
+    member: &'a Member,
+    reason: Reason,
+}
+
+/// The first pod of each kind that could be made to take a request.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fallback<'a> {
+    crowded: Option<Choice<'a>>,
+    suspect: Option<Choice<'a>>,
+    down: Option<Choice<'a>>,
 }
 
 /// The pods of one ring over one transport, with their health and the requests they have in flight.
@@ -243,12 +177,12 @@ impl Fleet {
     /// the request in flight there until the permit is dropped.
     ///
     /// Along the slot's preference list, the first pod that is up and within its load bound. With
-    /// none, in this order: an up pod beyond its bound (only if every up pod within its bound was
-    /// tried: the bounds of all up pods add up to more than what is in flight), a suspect pod, a
-    /// pod that is down.
+    /// none, in this order: an up pod beyond its bound, a suspect pod, a pod that is down.
     ///
-    /// At no admission is a pod taken past the bound that holds at that moment, by any number of
-    /// threads: the count goes up only if it is still the one that was compared.
+    /// The bounds of all up pods together hold more than what is in flight, so one of them always
+    /// has room, and none is taken past its bound: its count goes up only if it is still the one
+    /// that was compared. The exceptions are a retry whose other pods are all full, since the
+    /// alternative is to refuse it, and the loss of [`WALKS_MAX`] races in a row.
     ///
     /// # Errors
     ///
@@ -256,13 +190,13 @@ impl Fleet {
     pub fn choose(&self, slot: Slot, tried: &Tried) -> Result<Permit, NoPod> {
         let total = self.common.arrive();
         let owner = self.ring.owner(slot);
-        let chosen = match self.member(owner) {
+        let choice = match self.member(owner) {
             Some(member) if self.takes(owner, member, tried, total) => {
-                Some((owner, member, Reason::Owner))
+                Some(Choice { pod: owner, member, reason: Reason::Owner })
             }
-            _ => self.walk(slot, tried, total),
+            _ => self.walk(slot, tried),
         };
-        let Some((pod, member, reason)) = chosen else {
+        let Some(Choice { pod, member, reason }) = choice else {
             self.common.depart();
             return Err(self.no_pod());
         };
@@ -270,33 +204,54 @@ impl Fleet {
         Ok(Permit::new(Arc::clone(&member.live), pod, reason))
     }
 
-    /// Walks the preference list for the first pod that takes the request, or else for the best
-    /// one on which to force it. Counts it there.
-    fn walk(&self, slot: Slot, tried: &Tried, total: u64) -> Option<(PodIndex, &Member, Reason)> {
-        let owner = self.ring.owner(slot);
-        let (mut crowded, mut suspect, mut down) = (None, None, None);
-        for pod in self.ring.preference(slot) {
+    /// Walks the preference list for a pod that takes the request, or else for the best one on
+    /// which to force it. Counts it there.
+    fn walk(&self, slot: Slot, tried: &Tried) -> Option<Choice<'_>> {
+        let list = self.ring.preference(slot);
+        // While the list is walked, other threads' requests come and go, and the free place with
+        // them: that none was found then only means to look again.
+        let walks = if tried.is_empty() { WALKS_MAX } else { 1 };
+        let mut best = None;
+        for _ in 0..walks {
+            match self.pass(list.clone(), tried) {
+                Ok(choice) => return Some(choice),
+                Err(fallback) => {
+                    best = fallback.crowded.or(fallback.suspect).or(fallback.down);
+                    if fallback.crowded.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        best.inspect(|choice| choice.member.live.enter())
+    }
+
+    /// Goes through the preference list once. Counts the request if a pod takes it.
+    fn pass<'a>(&'a self, list: Preference<'_>, tried: &Tried) -> Result<Choice<'a>, Fallback<'a>> {
+        let total = self.common.in_flight();
+        let mut fallback = Fallback::default();
+        for (place, pod) in list.enumerate() {
             let Some(member) = self.member(pod) else { continue };
             if !member.serves() || tried.contains(pod) {
                 continue;
             }
-            let reason = match crowded {
-                Some(_) => Reason::Spill,
-                None if pod == owner => Reason::Owner,
-                None => Reason::Failover,
+            let reason = match (place, fallback.crowded) {
+                (0, _) => Reason::Owner,
+                (_, Some(_)) => Reason::Spill,
+                (_, None) => Reason::Failover,
             };
+            let choice = Choice { pod, member, reason };
             match member.live.health() {
-                Health::Up if self.admits(member, total) => return Some((pod, member, reason)),
-                Health::Up => crowded = crowded.or(Some((pod, member, reason))),
-                Health::Suspect => suspect = suspect.or(Some((pod, member, reason))),
-                Health::Down => down = down.or(Some((pod, member, Reason::LastResort))),
+                Health::Up if self.admits(member, total) => return Ok(choice),
+                Health::Up => fallback.crowded = fallback.crowded.or(Some(choice)),
+                Health::Suspect => fallback.suspect = fallback.suspect.or(Some(choice)),
+                Health::Down => {
+                    let choice = Choice { reason: Reason::LastResort, ..choice };
+                    fallback.down = fallback.down.or(Some(choice));
+                }
             }
         }
-        let best = crowded.or(suspect).or(down);
-        if let Some((_, member, _)) = best {
-            member.live.enter();
-        }
-        best
+        Err(fallback)
     }
 
     /// Whether the pod takes the request, as the first choice; counts it if so.

@@ -39,10 +39,10 @@ fn whole(message: &[u8]) -> Body<'_> {
 
 /// The text of the error that these sources give for a request without metadata.
 fn text(json: &str, body: Body<'_>) -> String {
-    match KeySearch::new(&sources(json)).advance(&Head::default(), body) {
-        KeyLookup::Missing(missing) => missing.to_string(),
-        lookup => panic!("{lookup:?}"),
-    }
+    let (sources, head) = (sources(json), Head::default());
+    let lookup = KeySearch::new(&sources).advance(&head, body);
+    let KeyLookup::Missing(missing) = lookup else { panic!("{lookup:?}") };
+    missing.to_string()
 }
 
 const FIELD: &str = r#"[{"field": [1]}]"#;

@@ -16,12 +16,15 @@ fn found(bytes: &[u8]) -> FieldLookup<'_> {
 
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            bytes.push(low & 0x7f);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push(value as u8);
-    bytes
 }
 
 /// A field as a serializer would have it.
@@ -210,9 +213,12 @@ proptest! {
         }
         let mut scan = FieldScan::new(&path(&wanted));
         for end in (0..message.len()).step_by(step) {
-            match scan.advance(&message[..end], message.len()) {
-                FieldLookup::NeedMore { message_bytes } => prop_assert!(message_bytes > end),
-                early => return { prop_assert_eq!(early, lookup); Ok(()) },
+            let early = scan.advance(&message[..end], message.len());
+            if let FieldLookup::NeedMore { message_bytes } = early {
+                prop_assert!(message_bytes > end);
+            } else {
+                prop_assert_eq!(early, lookup);
+                return Ok(());
             }
         }
         prop_assert_eq!(scan.advance(&message, message.len()), lookup);

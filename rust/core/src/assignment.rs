@@ -1,4 +1,10 @@
 //! The table: which contender gets which slot.
+//!
+//! Every contender visits all slots in an order and at times of its own, and a slot belongs to its
+//! first visitor that had room. Because a visit's time ranks slots for the pod and pods for the
+//! slot alike, there is exactly one such table, whatever the order in which visits are looked at:
+//! a later visitor is simply displaced when an earlier one turns up. So time is cut into a few
+//! windows, and within each no sorting is needed.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec;
@@ -8,35 +14,201 @@ use core::cmp::Reverse;
 use crate::contender::Contender;
 use crate::logarithm::Times;
 
-/// The places in `contenders` of the owners of all slots.
+/// The table, in terms of places in a list of contenders.
+pub(crate) struct Assignment {
+    /// By slot: the place of its owner.
+    pub(crate) owners: Vec<u16>,
+    /// By place: how many slots it owns.
+    pub(crate) counts: Vec<u32>,
+}
+
+/// Gives all slots away. `capacities`, by contender, must add up to the number of slots or more.
 pub(crate) fn assign(
     slots: u32,
     times: Times<'_>,
     contenders: &[Contender],
     capacities: &[u32],
-) -> Vec<u16> {
-    let mut owners = vec![u16::MAX; slots as usize];
-    let mut room = capacities.to_vec();
-    let mut visits: BinaryHeap<Reverse<(u64, u16, u32)>> = (0_u16..)
-        .zip(contenders)
-        .map(|(place, contender)| Reverse((contender.time(times, 0), place, 0)))
-        .collect();
-    let mut free = slots;
-    while free > 0 {
-        let Some(Reverse((_, place, visit))) = visits.pop() else { break };
-        let contender = &contenders[usize::from(place)];
-        if room[usize::from(place)] == 0 {
-            continue;
+) -> Assignment {
+    let mut race = Race {
+        slots,
+        times,
+        contenders,
+        room: capacities.to_vec(),
+        next_visits: vec![0; contenders.len()],
+        owners: vec![NOBODY; slots as usize],
+        settled: vec![0; (slots as usize).div_ceil(64)],
+        fresh: Vec::new(),
+        free: slots as usize,
+    };
+    let mut end = 0_u64;
+    loop {
+        let (running, weight) = race.still_running();
+        if race.free * running <= slots as usize / PAIRS_FRACTION {
+            break;
         }
-        let owner = &mut owners[contender.permutation.slot(visit) as usize];
-        if *owner == u16::MAX {
-            *owner = place;
-            room[usize::from(place)] -= 1;
-            free -= 1;
+        end = end.saturating_add((WINDOW / weight).max(1));
+        race.run_until(end);
+    }
+    race.finish();
+    let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
+    Assignment { owners: race.owners, counts }
+}
+
+const NOBODY: u16 = u16::MAX;
+
+/// How long a window is: the visits in it are about half of the number of slots. Longer ones
+/// displace more often, shorter ones start every contender more often.
+const WINDOW: u64 = 1 << 57;
+
+/// The race ends when scoring every free slot for every pod with room is cheaper than to go on.
+const PAIRS_FRACTION: usize = 2;
+
+struct Race<'a> {
+    slots: u32,
+    times: Times<'a>,
+    contenders: &'a [Contender],
+    /// By contender: how many more slots it may own.
+    room: Vec<u32>,
+    /// By contender: its first visit that has not been looked at.
+    next_visits: Vec<u32>,
+    /// By slot: who has it.
+    owners: Vec<u16>,
+    /// One bit a slot: it was taken in an earlier window, so nobody can displace its owner.
+    settled: Vec<u64>,
+    /// The slots that were free when this window began and are not any more.
+    fresh: Vec<u32>,
+    free: usize,
+}
+
+impl Race<'_> {
+    /// How many contenders may still take slots, and the sum of their weights.
+    fn still_running(&self) -> (usize, u64) {
+        self.contenders
+            .iter()
+            .zip(&self.room)
+            .filter(|(_, room)| **room > 0)
+            .fold((0, 0), |(count, weight), (contender, _)| (count + 1, weight + contender.weight))
+    }
+
+    /// Looks at all visits before `end` that have not been looked at.
+    fn run_until(&mut self, end: u64) {
+        let mut displaced = Vec::new();
+        let (mut weight, mut certain) = (0, 0);
+        for place in 0..self.contenders.len() {
+            if self.room[place] == 0 {
+                continue;
+            }
+            if self.contenders[place].weight != weight {
+                weight = self.contenders[place].weight;
+                certain = self.times.visits_until(end.saturating_mul(weight));
+            }
+            self.run_one(place, end, certain, &mut displaced);
+            while let Some(place) = displaced.pop() {
+                let place = usize::from(place);
+                let unweighted = end.saturating_mul(self.contenders[place].weight);
+                let certain = self.times.visits_until(unweighted);
+                self.run_one(place, end, certain, &mut displaced);
+            }
         }
-        if visit + 1 < slots {
-            visits.push(Reverse((contender.time(times, visit + 1), place, visit + 1)));
+        for slot in self.fresh.drain(..) {
+            self.settled[slot as usize / 64] |= 1 << (slot % 64);
+            self.free -= 1;
         }
     }
-    owners
+
+    /// Lets one contender go on until `end`, or until it is full; its first `certain` visits are
+    /// known to be before `end`. Those that it displaces and that had stopped for being full are
+    /// added to `displaced`.
+    fn run_one(&mut self, place: usize, end: u64, certain: u32, displaced: &mut Vec<u16>) {
+        let contender = &self.contenders[place];
+        let mut room = self.room[place];
+        let mut visit = self.next_visits[place];
+        while room > 0 {
+            if visit >= certain && (visit == self.slots || contender.time(self.times, visit) >= end)
+            {
+                break;
+            }
+            let slot = contender.permutation.slot(visit);
+            visit += 1;
+            if self.settled[slot as usize / 64] >> (slot % 64) & 1 == 1 {
+                continue;
+            }
+            let owner = self.owners[slot as usize];
+            if owner == NOBODY {
+                self.fresh.push(slot);
+            } else {
+                let other = &self.contenders[usize::from(owner)];
+                let held = (other.time_of_slot(self.times, slot), usize::from(owner));
+                if (contender.time(self.times, visit - 1), place) > held {
+                    continue;
+                }
+                self.room[usize::from(owner)] += 1;
+                if self.room[usize::from(owner)] == 1 {
+                    displaced.push(owner);
+                }
+            }
+            self.owners[slot as usize] = place as u16;
+            room -= 1;
+        }
+        self.room[place] = room;
+        self.next_visits[place] = visit;
+    }
+
+    /// Gives away the slots that are left, each to the contender with room that visits it first.
+    fn finish(&mut self) {
+        let mut running: Vec<u16> = (0_u16..)
+            .zip(&self.room)
+            .filter(|(_, room)| **room > 0)
+            .map(|(place, _)| place)
+            .collect();
+        if let [only] = running[..] {
+            for owner in self.owners.iter_mut().filter(|owner| **owner == NOBODY) {
+                *owner = only;
+                self.room[usize::from(only)] -= 1;
+            }
+            return;
+        }
+        let visits: Vec<(u64, u16, u32)> = (0_u32..)
+            .zip(&self.owners)
+            .filter(|(_, owner)| **owner == NOBODY)
+            .filter_map(|(slot, _)| self.first_visit(slot, &running))
+            .collect();
+        let mut wanted = vec![0_u32; self.contenders.len()];
+        for (_, place, _) in &visits {
+            wanted[usize::from(*place)] += 1;
+        }
+        if wanted.iter().zip(&self.room).all(|(wanted, room)| wanted <= room) {
+            // Nobody fills up, so the order in which the slots are given away does not matter.
+            for (_, place, visit) in visits {
+                let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+                self.owners[slot as usize] = place;
+                self.room[usize::from(place)] -= 1;
+            }
+            return;
+        }
+        let mut visits: BinaryHeap<_> = visits.into_iter().map(Reverse).collect();
+        while let Some(Reverse((_, place, visit))) = visits.pop() {
+            let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+            let room = &mut self.room[usize::from(place)];
+            if *room > 0 {
+                *room -= 1;
+                self.owners[slot as usize] = place;
+            } else {
+                running.retain(|place| self.room[usize::from(*place)] > 0);
+                visits.extend(self.first_visit(slot, &running).map(Reverse));
+            }
+        }
+    }
+
+    /// The earliest visit to `slot` by one of `running`: when, by whom, and which of its visits.
+    fn first_visit(&self, slot: u32, running: &[u16]) -> Option<(u64, u16, u32)> {
+        running
+            .iter()
+            .map(|place| {
+                let contender = &self.contenders[usize::from(*place)];
+                let visit = contender.permutation.visit(slot);
+                (contender.time(self.times, visit), *place, visit)
+            })
+            .min()
+    }
 }

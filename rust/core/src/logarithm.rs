@@ -50,6 +50,15 @@ impl Times<'_> {
         let place = self.sums.len() - 1 - visit as usize;
         (self.last - self.sums[place], self.sums[place] - self.sums[place - 1])
     }
+
+    /// How many visits of a pod of weight one are over by `time`: the k with tau(k + 1) <= time.
+    pub(crate) fn visits_until(self, time: u64) -> u32 {
+        let slots = self.sums.len() - 1;
+        // tau(k + 1) <= time means that P(M - k - 1) is at least what is left of the last time.
+        let left = self.last.saturating_sub(time);
+        let visits = slots - self.sums[..slots].partition_point(|sum| *sum < left);
+        u32::try_from(visits).unwrap_or(u32::MAX)
+    }
 }
 
 const fn fixed_sums() -> [u64; FIXED_SLOTS + 1] {

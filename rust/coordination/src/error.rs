@@ -1,0 +1,82 @@
+//! What can be wrong with a wish for the next record.
+
+use crate::record::VoterId;
+
+/// Why a change leads to no record.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The view that would result is not valid.
+    #[error(transparent)]
+    View(#[from] hashroute_core::ViewError),
+    /// The number of voters, or two of one name.
+    #[error("{voters} voters with {different} different names: expected 1, 3 or 5, all different")]
+    Voters {
+        /// How many there are.
+        voters: usize,
+        /// How many different names they have.
+        different: usize,
+    },
+    /// No such voter.
+    #[error("no voter {:032x} in the record", .voter.0)]
+    UnknownVoter {
+        /// The name that was given.
+        voter: VoterId,
+    },
+    /// No such group.
+    #[error("no group {group:?} in the record: add it first")]
+    UnknownGroup {
+        /// The name that was given.
+        group: String,
+    },
+    /// The group is there already.
+    #[error("the record has a group {group:?} already")]
+    DuplicateGroup {
+        /// The name that was given.
+        group: String,
+    },
+    /// The pod may not lead the group.
+    #[error("pod {pod:?} is not a candidate of group {group:?}")]
+    NotACandidate {
+        /// The pod.
+        pod: String,
+        /// The group.
+        group: String,
+    },
+    /// The pod has no process that may write.
+    #[error("pod {pod:?} has no writer of that incarnation: it has to join first")]
+    NoWriter {
+        /// The pod.
+        pod: String,
+    },
+    /// The process is the writer of its pod already.
+    #[error("this process of pod {pod:?} takes part already")]
+    AlreadyWriter {
+        /// The pod.
+        pod: String,
+    },
+    /// A record that no change leads to.
+    #[error("not a record that may follow: {what}")]
+    Malformed {
+        /// Which rule it breaks.
+        what: &'static str,
+    },
+}
+
+impl ChangeError {
+    /// The stable name of the situation.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::View(error) => error.code(),
+            Self::Voters { .. } => "voters",
+            Self::UnknownVoter { .. } => "unknown_voter",
+            Self::UnknownGroup { .. } => "unknown_group",
+            Self::DuplicateGroup { .. } => "duplicate_group",
+            Self::NotACandidate { .. } => "not_a_candidate",
+            Self::NoWriter { .. } => "no_writer",
+            Self::AlreadyWriter { .. } => "already_writer",
+            Self::Malformed { .. } => "record_malformed",
+        }
+    }
+}

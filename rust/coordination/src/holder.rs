@@ -1,0 +1,178 @@
+//! The lease as the member sees it: when to renew, and until when it may write.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::message::Sequence;
+use crate::planted::{Bug, Planted};
+use crate::record::{Record, VoterId};
+
+/// What the holder wants to be sent to every voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A renewal.
+    Renew(Sequence),
+    /// A probe: it starts no guard.
+    Probe(Sequence),
+}
+
+/// One member's lease.
+///
+/// A member whose renewals bring no lease stops renewing and probes: else a member that is heard
+/// but hears nothing would be guarded for ever, and nobody could take its place.
+#[derive(Clone, Debug)]
+pub struct LeaseHolder {
+    sequence: Sequence,
+    /// When each call still unanswered was sent; calls older than the lease are dropped.
+    sent: BTreeMap<Sequence, Duration>,
+    /// For each voter the latest sending of a renewal that it granted.
+    granted: BTreeMap<VoterId, Duration>,
+    end: Option<Duration>,
+    renounced: Option<Sequence>,
+    phase: Phase,
+    next_call: Duration,
+    planted: Planted,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Asks voters whether they answer; these did since `since`.
+    Probing { since: Duration, heard: Vec<VoterId> },
+    /// Renews, since this time.
+    Renewing { since: Duration },
+}
+
+impl LeaseHolder {
+    /// A holder without a lease that begins to probe at once.
+    #[must_use]
+    pub fn new(now: Duration, planted: Planted) -> Self {
+        Self {
+            sequence: Sequence(0),
+            sent: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            end: None,
+            renounced: None,
+            phase: Phase::Probing { since: now, heard: Vec::new() },
+            next_call: now,
+            planted,
+        }
+    }
+
+    /// The instant from which on nothing may be written: none without a lease. Compare it with
+    /// the clock at every admission; do not keep the answer.
+    #[must_use]
+    pub fn end(&self) -> Option<Duration> {
+        self.end
+    }
+
+    /// Whether the lease is valid at `now`.
+    #[must_use]
+    pub fn is_valid(&self, now: Duration) -> bool {
+        self.end.is_some_and(|end| now < end)
+    }
+
+    /// Whether a majority answered the last probes, so that renewals are being sent.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        matches!(self.phase, Phase::Renewing { .. })
+    }
+
+    /// When [`LeaseHolder::tick`] has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.next_call
+    }
+
+    /// Returns what is due to be sent to every voter of `record`.
+    pub fn tick(&mut self, now: Duration, record: &Record) -> Option<Call> {
+        if now < self.next_call {
+            return None;
+        }
+        let parameters = record.parameters();
+        self.next_call = now + parameters.renewal_interval;
+        self.sequence = Sequence(self.sequence.0 + 1);
+        self.sent.insert(self.sequence, now);
+        let horizon = now.saturating_sub(parameters.ttl * 2);
+        self.sent.retain(|_, sent| *sent >= horizon);
+        if let Phase::Renewing { since } = self.phase {
+            let began = self.end.unwrap_or_default().max(since + parameters.holder_window());
+            if now >= began && !self.planted.has(Bug::NoProbe) {
+                self.phase = Phase::Probing { since: now, heard: Vec::new() };
+            }
+        }
+        Some(match self.phase {
+            Phase::Renewing { .. } => Call::Renew(self.sequence),
+            Phase::Probing { .. } => Call::Probe(self.sequence),
+        })
+    }
+
+    /// A voter granted the renewal under the installed record.
+    pub fn renewed(&mut self, now: Duration, by: VoterId, sequence: Sequence, record: &Record) {
+        let voids = self.renounced >= Some(sequence) && !self.planted.has(Bug::AckRevivesRenounced);
+        if voids || !record.has_voter(by) {
+            return;
+        }
+        let Some(mut sent) = self.sent.get(&sequence).copied() else { return };
+        if self.planted.has(Bug::LeaseFromAck) {
+            sent = now;
+        }
+        if self.planted.has(Bug::AckExtendsNewest) {
+            sent = self.sent.values().copied().max().unwrap_or(sent);
+        }
+        let latest = self.granted.entry(by).or_insert(sent);
+        *latest = (*latest).max(sent);
+        self.extend(record);
+    }
+
+    /// A voter answered a probe; returns whether renewals begin now.
+    pub fn heard(
+        &mut self,
+        now: Duration,
+        by: VoterId,
+        sequence: Sequence,
+        record: &Record,
+    ) -> bool {
+        let Phase::Probing { since, heard } = &mut self.phase else { return false };
+        let fresh = self.sent.get(&sequence).is_some_and(|sent| *sent >= *since);
+        if !fresh || !record.has_voter(by) || heard.contains(&by) {
+            return false;
+        }
+        heard.push(by);
+        if heard.len() < record.majority() {
+            return false;
+        }
+        self.phase = Phase::Renewing { since: now };
+        self.next_call = now;
+        true
+    }
+
+    /// Another record was installed: grants of voters that are none any more do not count.
+    pub fn installed(&mut self, record: &Record) {
+        self.granted.retain(|voter, _| record.has_voter(*voter));
+    }
+
+    /// Gives up every renewal sent so far, counted acknowledgements included; returns the last.
+    pub fn renounce(&mut self, now: Duration) -> Sequence {
+        self.renounced = Some(self.sequence);
+        if !self.planted.has(Bug::RenounceKeepsAcks) {
+            self.granted.clear();
+            self.end = None;
+        }
+        self.phase = Phase::Probing { since: now, heard: Vec::new() };
+        self.sequence
+    }
+
+    fn extend(&mut self, record: &Record) {
+        let mut sent: Vec<Duration> = self.granted.values().copied().collect();
+        sent.sort_unstable_by(|one, other| other.cmp(one));
+        let needed = if self.planted.has(Bug::QuorumOfOne) { 1 } else { record.majority() };
+        let parameters = record.parameters();
+        let window = if self.planted.has(Bug::NoDriftMargin) {
+            parameters.ttl
+        } else {
+            parameters.holder_window()
+        };
+        let end = sent.get(needed - 1).map(|sent| *sent + window);
+        self.end = self.end.max(end);
+    }
+}

@@ -1,0 +1,600 @@
+//! The record: what the voters agree on for one epoch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use hashroute_core::{Epoch, Pod, PodId, PodState, Ring, Slot, View, Weight};
+
+use crate::error::ChangeError;
+use crate::lease::LeaseParameters;
+
+/// Tells clusters apart, so that a message or a disk of another one is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u128);
+
+/// The name of one voter and its disk. A voter whose disk is lost comes back under another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VoterId(pub u128);
+
+/// Tells the processes of one pod apart: drawn at random when a process starts, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// One process that may hold a lease.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Writer {
+    /// The pod.
+    pub pod: PodId,
+    /// Its process.
+    pub incarnation: Incarnation,
+}
+
+/// What has one writer at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// A slot of the view: its owner writes.
+    Slot(Slot),
+    /// A named group of services, such as a FIX gateway pair: its leader writes.
+    Group(Arc<str>),
+}
+
+/// A named set of pods of which one leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// The name, unique in the record.
+    pub name: Arc<str>,
+    /// Who may lead, best first.
+    pub candidates: Vec<PodId>,
+    /// Who leads; none if no candidate has a writer.
+    pub leader: Option<PodId>,
+    /// The epoch at which the leader's present process got the group.
+    pub term: Epoch,
+}
+
+/// One voter and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VoterEntry {
+    /// Its name.
+    pub id: VoterId,
+    /// `host:port` of its voter service.
+    pub address: String,
+}
+
+/// What the voters agree on for one epoch: immutable, and cheap to clone.
+#[derive(Clone)]
+pub struct Record(Arc<Parts>);
+
+struct Parts {
+    cluster: ClusterId,
+    parameters: LeaseParameters,
+    voters: Vec<VoterEntry>,
+    view: View,
+    ring: Option<Ring>,
+    writers: BTreeMap<PodId, Incarnation>,
+    groups: Vec<Group>,
+    terms: Vec<u64>,
+}
+
+/// A wish for the next record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The process is dead or out of reach: its pod is down and has no writer.
+    Fail(Writer),
+    /// The pod's new process takes part; an unknown pod is added, a known one is active again.
+    Join {
+        /// The pod as it describes itself.
+        pod: Pod,
+        /// Its process.
+        incarnation: Incarnation,
+    },
+    /// The pod gives up everything it owns, and stays a member.
+    Drain(PodId),
+    /// The pod leaves the view.
+    Remove(PodId),
+    /// The pod gets another weight.
+    Reweight(PodId, Weight),
+    /// A group gets another leader.
+    Lead {
+        /// The group.
+        group: Arc<str>,
+        /// One of its candidates, with a writer.
+        leader: PodId,
+    },
+    /// A group is added, led by its first candidate that has a writer.
+    AddGroup {
+        /// The name.
+        name: Arc<str>,
+        /// Who may lead, best first.
+        candidates: Vec<PodId>,
+    },
+    /// One voter takes the place of another.
+    ReplaceVoter {
+        /// The one that leaves.
+        old: VoterId,
+        /// The one that comes.
+        new: VoterEntry,
+    },
+}
+
+impl Record {
+    /// The first record of a cluster: no pod has a writer yet, every term is the view's epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Voters`] unless 1, 3 or 5 different voters are given.
+    pub fn first(
+        cluster: ClusterId,
+        parameters: LeaseParameters,
+        voters: Vec<VoterEntry>,
+        view: View,
+    ) -> Result<Self, ChangeError> {
+        check_voters(&voters)?;
+        let slots = view.parameters().slots() as usize;
+        let terms = vec![view.epoch().get(); slots];
+        let ring = Ring::build(view.clone()).ok();
+        let (writers, groups) = (BTreeMap::new(), Vec::new());
+        let parts = Parts { cluster, parameters, voters, view, ring, writers, groups, terms };
+        Ok(Self(Arc::new(parts)))
+    }
+
+    /// A record as it was read from a disk or a message.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Voters`], or [`ChangeError::Malformed`] if the terms are not those of this
+    /// view's slots, or a writer or leader is no pod of it.
+    pub fn restore(
+        cluster: ClusterId,
+        parameters: LeaseParameters,
+        voters: Vec<VoterEntry>,
+        view: View,
+        writers: BTreeMap<PodId, Incarnation>,
+        groups: Vec<Group>,
+        terms: Vec<u64>,
+    ) -> Result<Self, ChangeError> {
+        check_voters(&voters)?;
+        if terms.len() != view.parameters().slots() as usize {
+            return Err(ChangeError::Malformed { what: "the terms are not one for each slot" });
+        }
+        let known = |pod: &PodId| view.index_of(pod.as_str()).is_some();
+        if !writers.keys().all(known)
+            || !groups.iter().filter_map(|it| it.leader.as_ref()).all(known)
+        {
+            return Err(ChangeError::Malformed { what: "a writer or leader is not in the view" });
+        }
+        let ring = Ring::build(view.clone()).ok();
+        Ok(Self(Arc::new(Parts {
+            cluster,
+            parameters,
+            voters,
+            view,
+            ring,
+            writers,
+            groups,
+            terms,
+        })))
+    }
+
+    /// The cluster that the record belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.0.cluster
+    }
+
+    /// The epoch that the record was agreed for.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.0.view.epoch()
+    }
+
+    /// The numbers of the cluster's leases.
+    #[must_use]
+    pub fn parameters(&self) -> LeaseParameters {
+        self.0.parameters
+    }
+
+    /// Who votes on the next record, and counts for leases of this one.
+    #[must_use]
+    pub fn voters(&self) -> &[VoterEntry] {
+        &self.0.voters
+    }
+
+    /// Whether `voter` votes on the next record.
+    #[must_use]
+    pub fn has_voter(&self, voter: VoterId) -> bool {
+        self.0.voters.iter().any(|entry| entry.id == voter)
+    }
+
+    /// How many voters are more than half of them.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.0.voters.len() / 2 + 1
+    }
+
+    /// The pods and their shares.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+
+    /// The ring of the view; none if no pod may own slots.
+    #[must_use]
+    pub fn ring(&self) -> Option<&Ring> {
+        self.0.ring.as_ref()
+    }
+
+    /// The process of each pod that may write.
+    #[must_use]
+    pub fn writers(&self) -> &BTreeMap<PodId, Incarnation> {
+        &self.0.writers
+    }
+
+    /// The groups, sorted by name.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.0.groups
+    }
+
+    /// The term of each slot.
+    #[must_use]
+    pub fn slot_terms(&self) -> &[u64] {
+        &self.0.terms
+    }
+
+    /// Whether this very process is the writer of its pod.
+    #[must_use]
+    pub fn names(&self, writer: &Writer) -> bool {
+        self.0.writers.get(&writer.pod) == Some(&writer.incarnation)
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        let place = self.0.groups.binary_search_by(|group| (*group.name).cmp(name)).ok()?;
+        self.0.groups.get(place)
+    }
+
+    /// Who may write the resource under this record, if anybody may.
+    #[must_use]
+    pub fn owner(&self, resource: &Resource) -> Option<Writer> {
+        let pod = match resource {
+            Resource::Slot(slot) => {
+                let ring = self.0.ring.as_ref()?;
+                &self.0.view.pod(ring.owner(*slot))?.id
+            }
+            Resource::Group(name) => self.group(name)?.leader.as_ref()?,
+        };
+        let incarnation = *self.0.writers.get(pod)?;
+        Some(Writer { pod: pod.clone(), incarnation })
+    }
+
+    /// The epoch at which the present owner of the resource got it: the fencing token.
+    #[must_use]
+    pub fn term(&self, resource: &Resource) -> Option<Epoch> {
+        match resource {
+            Resource::Slot(slot) => self.0.terms.get(slot.get() as usize).copied().map(Epoch::new),
+            Resource::Group(name) => self.group(name).map(|group| group.term),
+        }
+    }
+
+    /// The writers that own something here and do not own all of it in `next`, in order.
+    #[must_use]
+    pub fn losers(&self, next: &Self) -> Vec<Writer> {
+        let writers = self.writers_by_pod();
+        let heirs = next.writers_by_pod();
+        let mut loses = vec![false; writers.len()];
+        for (was, is) in self.table().iter().zip(next.table()) {
+            let (was, is) = (usize::from(*was), usize::from(*is));
+            loses[was] |= writers[was].is_some() && writers[was] != heirs[is];
+        }
+        if next.table().is_empty() {
+            self.table().iter().for_each(|was| loses[usize::from(*was)] = true);
+        }
+        for group in &self.0.groups {
+            let resource = Resource::Group(Arc::clone(&group.name));
+            let Some(leader) = &group.leader else { continue };
+            if let Some(index) = self.0.view.index_of(leader.as_str())
+                && self.owner(&resource) != next.owner(&resource)
+            {
+                loses[index.as_usize()] = true;
+            }
+        }
+        writers
+            .into_iter()
+            .zip(loses)
+            .filter_map(|(writer, lost)| writer.filter(|_| lost))
+            .collect()
+    }
+
+    /// The record that follows this one when `change` is made.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] if the change names what is not there, or leads to no valid view.
+    pub fn next(&self, change: &Change) -> Result<Self, ChangeError> {
+        let mut draft = Draft::of(self);
+        draft.make(change)?;
+        draft.finish(self)
+    }
+
+    /// Checks that this record may follow `before`: the next epoch of the same cluster, at most one
+    /// voter replaced, and the terms of exactly those resources new that have another writer.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Malformed`], saying which of these does not hold.
+    pub fn check_follows(&self, before: &Self) -> Result<(), ChangeError> {
+        let malformed = |what| Err(ChangeError::Malformed { what });
+        if self.cluster() != before.cluster() || self.parameters() != before.parameters() {
+            return malformed("the record is of another cluster");
+        }
+        if before.epoch().next().ok() != Some(self.epoch()) {
+            return malformed("the epoch is not the next one");
+        }
+        if self.table().len() != before.table().len()
+            && !self.table().is_empty()
+            && !before.table().is_empty()
+        {
+            return malformed("the number of slots is another");
+        }
+        let new_voters = self.voters().iter().filter(|entry| !before.has_voter(entry.id)).count();
+        if new_voters > 1 || self.voters().len() != before.voters().len() {
+            return malformed("more than one voter is replaced");
+        }
+        if self.terms_after(before) != self.0.terms || self.groups_after(before) != self.0.groups {
+            return malformed("a term is not the one that the owners' history gives");
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> &[u16] {
+        self.0.ring.as_ref().map_or(&[], Ring::owners)
+    }
+
+    /// The writer of each pod of the view, in the view's order.
+    fn writers_by_pod(&self) -> Vec<Option<Writer>> {
+        let writer = |pod: &Pod| {
+            let incarnation = *self.0.writers.get(&pod.id)?;
+            Some(Writer { pod: pod.id.clone(), incarnation })
+        };
+        self.0.view.pods().iter().map(writer).collect()
+    }
+
+    /// A slot keeps its term while its writer stays; every other one begins its term here.
+    fn terms_after(&self, before: &Self) -> Vec<u64> {
+        let mut terms = vec![self.epoch().get(); self.0.view.parameters().slots() as usize];
+        let (old, new) = (before.writers_by_pod(), self.writers_by_pod());
+        let tables = before.table().iter().zip(self.table());
+        for ((term, kept), (was, is)) in terms.iter_mut().zip(&before.0.terms).zip(tables) {
+            let (was, is) = (&old[usize::from(*was)], &new[usize::from(*is)]);
+            if is.is_some() && was == is {
+                *term = *kept;
+            }
+        }
+        terms
+    }
+
+    /// The same for groups.
+    fn groups_after(&self, before: &Self) -> Vec<Group> {
+        let mut groups = self.0.groups.clone();
+        for group in &mut groups {
+            let resource = Resource::Group(Arc::clone(&group.name));
+            let owner = self.owner(&resource);
+            let kept = before.group(&group.name).filter(|_| owner.is_some());
+            group.term = match kept {
+                Some(old) if before.owner(&resource) == owner => old.term,
+                Some(_) | None => self.epoch(),
+            };
+        }
+        groups
+    }
+}
+
+impl PartialEq for Record {
+    /// Two records are equal if they are one value, whoever made them.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.cluster == other.0.cluster
+                && self.0.parameters == other.0.parameters
+                && self.0.voters == other.0.voters
+                && self.0.view == other.0.view
+                && self.0.writers == other.0.writers
+                && self.0.groups == other.0.groups
+                && self.0.terms == other.0.terms)
+    }
+}
+
+impl Eq for Record {}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Record")
+            .field("epoch", &self.epoch().get())
+            .field("voters", &self.0.voters.iter().map(|entry| entry.id.0).collect::<Vec<_>>())
+            .field("writers", &self.0.writers)
+            .field("groups", &self.0.groups)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The next record while it is being made.
+struct Draft {
+    view: View,
+    voters: Vec<VoterEntry>,
+    writers: BTreeMap<PodId, Incarnation>,
+    groups: Vec<Group>,
+}
+
+impl Draft {
+    fn of(record: &Record) -> Self {
+        Self {
+            view: record.0.view.clone(),
+            voters: record.0.voters.clone(),
+            writers: record.0.writers.clone(),
+            groups: record.0.groups.clone(),
+        }
+    }
+
+    fn make(&mut self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::Fail(writer) => self.fail(writer),
+            Change::Join { pod, incarnation } => self.join(pod, *incarnation),
+            Change::Drain(pod) => {
+                self.leave_groups(pod);
+                self.set_view(|view| view.with_state(pod.as_str(), PodState::Draining))
+            }
+            Change::Remove(pod) => {
+                self.writers.remove(pod);
+                self.leave_groups(pod);
+                self.set_view(|view| view.without_pod(pod.as_str()))
+            }
+            Change::Reweight(pod, weight) => {
+                self.set_view(|view| view.with_weight(pod.as_str(), *weight))
+            }
+            Change::Lead { group, leader } => self.lead(group, leader),
+            Change::AddGroup { name, candidates } => self.add_group(name, candidates),
+            Change::ReplaceVoter { old, new } => self.replace_voter(*old, new),
+        }
+    }
+
+    fn finish(self, before: &Record) -> Result<Record, ChangeError> {
+        let pods = self.view.pods().to_vec();
+        let view = View::new(before.epoch().next()?, self.view.parameters(), pods)?;
+        let ring =
+            if view.pods().iter().map(|pod| (&pod.id, pod.weight, pod.state.owns_slots())).eq(
+                before
+                    .view()
+                    .pods()
+                    .iter()
+                    .map(|pod| (&pod.id, pod.weight, pod.state.owns_slots())),
+            ) {
+                before.0.ring.clone()
+            } else {
+                Ring::build(view.clone()).ok()
+            };
+        let draft = Record(Arc::new(Parts {
+            cluster: before.0.cluster,
+            parameters: before.0.parameters,
+            voters: self.voters,
+            view,
+            ring,
+            writers: self.writers,
+            groups: self.groups,
+            terms: Vec::new(),
+        }));
+        let (terms, groups) = (draft.terms_after(before), draft.groups_after(before));
+        let parts = Arc::try_unwrap(draft.0)
+            .map_err(|_| ChangeError::Malformed { what: "the draft is shared" })?;
+        Ok(Record(Arc::new(Parts { terms, groups, ..parts })))
+    }
+
+    fn fail(&mut self, writer: &Writer) -> Result<(), ChangeError> {
+        if self.writers.get(&writer.pod) != Some(&writer.incarnation) {
+            return Err(ChangeError::NoWriter { pod: writer.pod.to_string() });
+        }
+        self.writers.remove(&writer.pod);
+        self.leave_groups(&writer.pod);
+        self.set_view(|view| view.with_state(writer.pod.as_str(), PodState::Down))
+    }
+
+    fn join(&mut self, pod: &Pod, incarnation: Incarnation) -> Result<(), ChangeError> {
+        let known = self.view.index_of(pod.id.as_str()).is_some();
+        let joined = Pod { state: PodState::Active, ..pod.clone() };
+        let pods = self.view.pods().iter().filter(|other| other.id != pod.id).cloned();
+        let pods = pods.chain([joined]).collect();
+        if known && self.writers.get(&pod.id) == Some(&incarnation) {
+            return Err(ChangeError::AlreadyWriter { pod: pod.id.to_string() });
+        }
+        self.view = View::new(self.view.epoch(), self.view.parameters(), pods)?;
+        self.writers.insert(pod.id.clone(), incarnation);
+        self.fill_groups();
+        Ok(())
+    }
+
+    fn lead(&mut self, name: &str, leader: &PodId) -> Result<(), ChangeError> {
+        if !self.writers.contains_key(leader) {
+            return Err(ChangeError::NoWriter { pod: leader.to_string() });
+        }
+        let group = self
+            .groups
+            .iter_mut()
+            .find(|group| &*group.name == name)
+            .ok_or_else(|| ChangeError::UnknownGroup { group: name.to_owned() })?;
+        if !group.candidates.contains(leader) {
+            return Err(ChangeError::NotACandidate {
+                pod: leader.to_string(),
+                group: name.to_owned(),
+            });
+        }
+        group.leader = Some(leader.clone());
+        Ok(())
+    }
+
+    fn add_group(&mut self, name: &Arc<str>, candidates: &[PodId]) -> Result<(), ChangeError> {
+        if self.groups.iter().any(|group| group.name == *name) {
+            return Err(ChangeError::DuplicateGroup { group: name.to_string() });
+        }
+        let (name, candidates) = (Arc::clone(name), candidates.to_vec());
+        self.groups.push(Group { name, candidates, leader: None, term: self.view.epoch() });
+        self.groups.sort_by(|one, other| one.name.cmp(&other.name));
+        self.fill_groups();
+        Ok(())
+    }
+
+    fn replace_voter(&mut self, old: VoterId, new: &VoterEntry) -> Result<(), ChangeError> {
+        let place = self
+            .voters
+            .iter()
+            .position(|entry| entry.id == old)
+            .ok_or(ChangeError::UnknownVoter { voter: old })?;
+        self.voters[place] = new.clone();
+        check_voters(&self.voters)
+    }
+
+    fn leave_groups(&mut self, pod: &PodId) {
+        for group in &mut self.groups {
+            if group.leader.as_ref() == Some(pod) {
+                let others = group.candidates.iter().filter(|other| *other != pod);
+                group.leader = best(others, &self.writers, &self.view);
+            }
+        }
+    }
+
+    fn fill_groups(&mut self) {
+        for group in self.groups.iter_mut().filter(|group| group.leader.is_none()) {
+            group.leader = best(group.candidates.iter(), &self.writers, &self.view);
+        }
+    }
+
+    fn set_view(
+        &mut self,
+        change: impl FnOnce(&View) -> Result<View, hashroute_core::ViewError>,
+    ) -> Result<(), ChangeError> {
+        self.view = change(&self.view)?;
+        Ok(())
+    }
+}
+
+/// The first of the candidates that has a writer and is not on its way out.
+fn best<'a>(
+    mut candidates: impl Iterator<Item = &'a PodId>,
+    writers: &BTreeMap<PodId, Incarnation>,
+    view: &View,
+) -> Option<PodId> {
+    let stays = |pod: &PodId| {
+        let index = view.index_of(pod.as_str());
+        index.and_then(|index| view.pod(index)).is_some_and(|pod| pod.state.owns_slots())
+    };
+    candidates.find(|pod| writers.contains_key(*pod) && stays(pod)).cloned()
+}
+
+fn check_voters(voters: &[VoterEntry]) -> Result<(), ChangeError> {
+    let mut ids: Vec<VoterId> = voters.iter().map(|entry| entry.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() != voters.len() || !matches!(ids.len(), 1 | 3 | 5) {
+        return Err(ChangeError::Voters { voters: voters.len(), different: ids.len() });
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! The links to the pods: made, watched, lost and made again.
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use hashroute_core::{PodIndex, PodState};
+use hashroute_dataplane::health::{Event, Health, ProbeFailure};
+use hashroute_dataplane::retry::Failure;
+use hashroute_dataplane::zmtp::{Limits, SocketType, Violation};
+use mio::net::TcpStream;
+use mio::{Interest, Waker};
+
+use super::connection::{Connection, Incoming, Received};
+use super::link::{Link, LinkState};
+use super::relay::{MESSAGE_FRAMES_MAX, Peer, Relay, Turn, schedule};
+use super::resolve::{Lookup, Resolved, host_and_port, look_up};
+use super::token;
+use crate::routing::Routing;
+
+/// What a link needs to find its pod by name.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) answers: Sender<Resolved>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Relay {
+    /// Follows a new routing state: links to pods that came are made, those to pods that left finish what they have.
+    pub(super) fn follow(&mut self, routing: &Routing) {
+        let (request_limits, reply_limits) = limits(routing);
+        for (_, client) in &mut self.clients {
+            client.connection.set_limits(request_limits);
+        }
+        for (_, link) in &mut self.links {
+            link.index = None;
+            if let Some(connection) = link.connection_mut() {
+                connection.set_limits(reply_limits);
+            }
+        }
+        let pods = routing.ring.view().pods();
+        self.by_pod = vec![None; pods.len()];
+        for (index, pod) in (0..).zip(pods) {
+            let Some(address) = pod.addresses.zmq.as_deref() else { continue };
+            if pod.state == PodState::Down {
+                continue;
+            }
+            let known = self
+                .links
+                .iter()
+                .find(|(_, link)| link.pod == pod.id && link.address == address)
+                .map(|(key, _)| key);
+            let key = known.unwrap_or_else(|| {
+                self.links.insert(Link::new(pod.id.clone(), address.to_owned()))
+            });
+            self.by_pod[usize::from(index)] = Some(key);
+            if let Some(link) = self.links.get_mut(key) {
+                link.index = Some(PodIndex::new(index));
+            }
+        }
+    }
+
+    /// Reads once from a pod and handles what came. Returns whether there may be more.
+    pub(super) fn read_link(&mut self, turn: Turn<'_>, key: usize, buffer: &mut [u8]) -> bool {
+        let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else { return false };
+        let count = match connection.receive(buffer, turn.now) {
+            Received::Bytes(count) => count,
+            Received::Nothing => return connection.readable,
+            Received::Closed => {
+                let ready = connection.is_ready();
+                self.lose(turn, key, if ready { Event::ConnectionLost } else { Event::ConnectionRefused });
+                return false;
+            }
+        };
+        let mut input = buffer.get(..count).unwrap_or_default();
+        loop {
+            let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else { return false };
+            match connection.next(&mut input) {
+                Ok(None) => return connection.readable,
+                Ok(Some(Incoming::Message(message))) => self.reply(turn, key, message),
+                Ok(Some(Incoming::Dropped(head, why))) => self.dropped_reply(turn, key, &head, why),
+                Ok(Some(Incoming::Ready(_))) => {
+                    if let Some(link) = self.links.get_mut(key) {
+                        link.make_ready(turn.now);
+                    }
+                    self.recovered(turn, key);
+                    self.send_waiting(key);
+                }
+                Err(violation) => {
+                    self.violated(turn, key, &violation);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Writes what waits for a pod.
+    pub(super) fn flush_link(&mut self, turn: Turn<'_>, key: usize) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.is_scheduled = false;
+        let Some(connection) = link.connection_mut() else { return };
+        if connection.flush().is_err() {
+            let ready = connection.is_ready();
+            self.lose(turn, key, if ready { Event::ConnectionLost } else { Event::ConnectionRefused });
+        }
+    }
+
+    /// Does what time has made due on every link; returns when that is next.
+    pub(super) fn tend_links(&mut self, turn: Turn<'_>, late: Duration, resolver: &Resolver) -> Duration {
+        let mut next = turn.now + TEND_INTERVAL_MAX.min(turn.routing.health.interval / 2);
+        let keys: Vec<usize> = self.links.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.tend_link(turn, key, late, resolver);
+            let Some(link) = self.links.get(key) else { continue };
+            if link.is_finished() {
+                self.links.remove(key);
+            } else if let LinkState::Broken { retry_at } = link.state {
+                next = next.min(retry_at);
+            }
+        }
+        next
+    }
+
+    /// Takes an answer of the resolver.
+    pub(super) fn resolved(&mut self, turn: Turn<'_>, resolved: Resolved) {
+        let Some(link) = self.links.get_mut(resolved.link) else { return };
+        // A link that has meanwhile taken the place of the one that asked will ask for itself.
+        if !matches!(link.state, LinkState::Resolving { .. }) || host_and_port(&link.address) != Ok(&resolved.name) {
+            return;
+        }
+        let connected = resolved.address.and_then(|address| self.connect(turn, resolved.link, address));
+        if connected.is_err() {
+            self.lose(turn, resolved.link, Event::ConnectionRefused);
+        }
+    }
+
+    fn tend_link(&mut self, turn: Turn<'_>, key: usize, late: Duration, resolver: &Resolver) {
+        let health = &turn.routing.health;
+        let Some(link) = self.links.get_mut(key) else { return };
+        match &mut link.state {
+            LinkState::Broken { retry_at } => {
+                if *retry_at <= turn.now && link.index.is_some() && self.start(turn, key, resolver).is_err() {
+                    self.lose(turn, key, Event::ConnectionRefused);
+                }
+            }
+            LinkState::Resolving { since } | LinkState::Connecting { since, .. } => {
+                let waited = turn.now.saturating_sub(*since);
+                if waited >= self.shared.limits.handshake_timeout {
+                    self.lose(turn, key, Event::ConnectionRefused);
+                } else if waited >= health.timeout {
+                    self.found_silent(turn, key, late);
+                    self.fail_waiting(turn, key);
+                }
+            }
+            LinkState::Ready { connection, .. } => {
+                let silence = connection.silence(turn.now);
+                if link.ping_at <= turn.now {
+                    let is_heard = turn.now.saturating_sub(connection.heard_at()) <= health.interval;
+                    connection.ping(self.shared.limits.keepalive * PING_TTL_KEEPALIVES, turn.now);
+                    link.ping_at = turn.now + health.interval;
+                    schedule(&mut self.scheduled, Peer::Link(key), &mut link.is_scheduled);
+                    if is_heard {
+                        self.recovered(turn, key);
+                    }
+                }
+                if silence >= GIVE_UP_AFTER.max(health.timeout * 10) && self.is_idle(key) {
+                    // The host may have gone without a word, and come back since: only a new connection can tell.
+                    self.lose(turn, key, Event::ConnectionLost);
+                } else if silence >= health.timeout {
+                    self.found_silent(turn, key, late);
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self, key: usize) -> bool {
+        self.links.get(key).is_some_and(|link| link.in_flight == 0)
+    }
+
+    /// The pod answers: it may have its requests again.
+    fn recovered(&mut self, turn: Turn<'_>, key: usize) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.is_silent = false;
+        let Some(pod) = link.index else { return };
+        if turn.routing.zmq_side.fleet.health(pod) != Health::Up {
+            self.report(turn, pod, Event::ProbeSucceeded);
+        }
+    }
+
+    /// The pod has not answered in time: what it has goes elsewhere, if it may be sent again.
+    fn found_silent(&mut self, turn: Turn<'_>, key: usize, late: Duration) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.is_silent {
+            return;
+        }
+        if let Some(pod) = link.index {
+            self.report(turn, pod, Event::ProbeTimedOut { prober_late: late });
+            if turn.routing.zmq_side.fleet.health(pod) != Health::Down {
+                // It was us who stood still; ask once more before judging.
+                if let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) {
+                    connection.ask_again(turn.now);
+                }
+                return;
+            }
+        }
+        if let Some(link) = self.links.get_mut(key) {
+            link.is_silent = true;
+            let written = link.connection().map_or(0, |connection| connection.outbox.written());
+            self.fail_link(turn, key, written, Failure::PodDown);
+        }
+    }
+
+    /// Gives a connection up, and decides about the requests that were on it.
+    fn lose(&mut self, turn: Turn<'_>, key: usize, event: Event) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let (connection, _) = link.break_off(turn.now);
+        link.waiting.clear();
+        let written = connection.map_or(0, |connection| connection.outbox.written());
+        if let Some(pod) = link.index {
+            self.report(turn, pod, event);
+        }
+        self.fail_link(turn, key, written, Failure::Lost);
+    }
+
+    /// The pod sent what it must not: tell it, and hang up.
+    fn violated(&mut self, turn: Turn<'_>, key: usize, _violation: &Violation) {
+        self.shared.metrics.zmq.refused.increment();
+        if let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) {
+            // It is over either way.
+            let _told = connection.flush();
+        }
+        self.lose(turn, key, Event::ProbeFailed(ProbeFailure::Malformed));
+    }
+
+    fn start(&mut self, turn: Turn<'_>, key: usize, resolver: &Resolver) -> io::Result<()> {
+        let Some(link) = self.links.get_mut(key) else { return Ok(()) };
+        link.state = LinkState::Resolving { since: turn.now };
+        let name = host_and_port(&link.address).map_err(io::Error::other)?;
+        match look_up(name, key, &resolver.answers, &resolver.waker)? {
+            Lookup::Known(address) => self.connect(turn, key, address),
+            Lookup::Asked => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, turn: Turn<'_>, key: usize, address: std::net::SocketAddr) -> io::Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        self.registry.register(&mut stream, token(Peer::Link(key)), Interest::READABLE | Interest::WRITABLE)?;
+        let connection = Connection::open(stream, SocketType::Dealer, limits(turn.routing).1, turn.now);
+        if let Some(link) = self.links.get_mut(key) {
+            link.state = LinkState::Connecting { since: turn.now, connection };
+        }
+        Ok(())
+    }
+}
+
+/// The limits on requests and on replies, which carry our number too.
+pub(super) fn limits(routing: &Routing) -> (Limits, Limits) {
+    let requests = Limits {
+        message_bytes_max: routing.zmq.message_bytes_max,
+        message_frames_max: MESSAGE_FRAMES_MAX,
+        command_bytes_max: COMMAND_BYTES_MAX,
+    };
+    let replies = Limits {
+        message_bytes_max: requests.message_bytes_max.saturating_add(NUMBER_FRAME_BYTES),
+        message_frames_max: MESSAGE_FRAMES_MAX + 1,
+        ..requests
+    };
+    (requests, replies)
+}
+
+/// The frame with our number: flags, length, eight bytes.
+const NUMBER_FRAME_BYTES: usize = 10;
+const COMMAND_BYTES_MAX: usize = 8 * 1024;
+/// The longest time between two looks at the clock's demands.
+const TEND_INTERVAL_MAX: Duration = Duration::from_millis(50);
+/// A peer may hang up if it hears nothing from us for this many keepalives.
+pub(super) const PING_TTL_KEEPALIVES: u32 = 3;
+/// A connection without a sign of life and without requests is made anew after this.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);

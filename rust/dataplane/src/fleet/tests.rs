@@ -90,6 +90,17 @@ fn a_pod_that_is_down_or_suspect_is_passed_over_along_the_preference_list() {
 }
 
 #[test]
+fn a_success_between_deadlines_is_told_to_the_judge() {
+    let fleet = fleet(&[1.0; 2], 1.25, 16);
+    let pod = PodIndex::new(0);
+    for _ in 0..10 {
+        fleet.observe(pod, NOW, Event::DeadlineExceeded);
+        fleet.observe(pod, NOW, Event::RequestSucceeded);
+    }
+    assert_eq!(fleet.health(pod), Health::Up);
+}
+
+#[test]
 fn a_request_never_goes_twice_to_a_pod_and_ends_when_all_were_tried() {
     let fleet = fleet(&[1.0; 3], 1.25, 16);
     let list = preference(&fleet, 7);

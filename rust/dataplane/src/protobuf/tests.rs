@@ -162,6 +162,13 @@ fn an_embedded_message_cannot_reach_beyond_its_end() {
 }
 
 #[test]
+fn what_an_embedded_message_cuts_short_is_not_waited_for() {
+    // Field 1 ends within a tag, and the rest of the message around it has not arrived.
+    let lookup = FieldScan::new(&path(&[1, 2])).advance(&[0x0a, 1, 0x80], 100);
+    assert_eq!(lookup, FieldLookup::Malformed);
+}
+
+#[test]
 fn a_search_asks_for_no_more_than_it_needs() {
     let message = encode(&[(9, Value::Bytes(vec![0; 300])), (1, Value::Bytes(b"key".to_vec()))]);
     let mut scan = FieldScan::new(&path(&[1]));

@@ -81,7 +81,7 @@ impl EventLoop {
 
     /// Turns until it is told to end, or has finished after it was told to drain.
     pub(super) fn run(&mut self, drain: &Drain) {
-        while !drain.is_ended() {
+        while !drain.is_over() {
             if drain.is_requested() {
                 self.listener = None;
                 self.relay.closed_for = Some(Closed::Stopping);
@@ -105,7 +105,7 @@ impl EventLoop {
         self.relay.hang_up();
         let until = self.relay.shared.clock.now() + FAREWELL_MAX;
         while !self.relay.clients.is_empty()
-            && !drain.is_ended()
+            && !drain.is_over()
             && self.relay.shared.clock.now() < until
             && self.turn().is_ok()
         {}

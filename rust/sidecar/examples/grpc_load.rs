@@ -26,10 +26,9 @@ fn main() -> Result<(), Failure> {
         return Err("expected: ADDRESS OUTSTANDING SECONDS".into());
     };
     let (outstanding, seconds): (usize, f64) = (outstanding.parse()?, seconds.parse()?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let line = runtime.block_on(load(address, outstanding, Duration::try_from_secs_f64(seconds)?))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let line =
+        runtime.block_on(load(address, outstanding, Duration::try_from_secs_f64(seconds)?))?;
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }

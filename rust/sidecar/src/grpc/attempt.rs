@@ -1,0 +1,252 @@
+//! The way of a request along the pods of its slot.
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hashroute_core::Slot;
+use hashroute_dataplane::error::{ErrorCode, Outcome};
+use hashroute_dataplane::fleet::{Answer, Permit, Reason as ChoiceReason, Tried};
+use hashroute_dataplane::grpc::Status;
+use hashroute_dataplane::health::{Event, Health};
+use hashroute_dataplane::retry::{Cost, Failure, Progress, Verdict};
+
+use super::call::{Call, Failed};
+use super::exchange::{Ended, Exchange, PodFailure, status_of_reset};
+use super::reply::ErrorReply;
+use super::upstream::{NotOpened, Opened, Upstream};
+
+/// What came of one attempt.
+#[derive(Debug)]
+enum Attempt {
+    Answered(Status),
+    CallerGone,
+    DeadlinePassed {
+        is_sent: bool,
+    },
+    Failed(PodFailure),
+    /// The pod was found down, and the request is to go elsewhere.
+    MoveOn,
+    /// The request cannot be written as HTTP/2.
+    Unsendable,
+}
+
+impl Call<'_> {
+    /// Goes along the pods of `slot` until one answers, or there is a reason to stop.
+    pub(super) async fn try_pods(&mut self, slot: Slot) -> Result<Status, Failed> {
+        let table = Rc::clone(&self.table);
+        let mut tried = Tried::none();
+        let mut last_failure = String::new();
+        loop {
+            let chosen = table.routing.grpc_side.fleet.choose(slot, &tried);
+            let permit = chosen.map_err(|none| {
+                let text = format!("{none}{last_failure}");
+                Failed::error(ErrorCode::Unavailable, self.attempts.outcome(false), text)
+            })?;
+            tried.insert(permit.pod());
+            match self.attempt(&permit).await {
+                Attempt::Answered(status) => {
+                    self.note(&permit, Event::RequestSucceeded);
+                    let is_ok = status == Status::Ok;
+                    permit.finish(if is_ok { Answer::Ok } else { Answer::Error });
+                    return Ok(status);
+                }
+                // The permit is dropped: the pod answered neither well nor badly.
+                Attempt::CallerGone => return Err(Failed::CallerGone),
+                Attempt::Unsendable => return Err(unsendable()),
+                Attempt::DeadlinePassed { is_sent } => {
+                    self.note(&permit, Event::DeadlineExceeded);
+                    let text = format!("the deadline passed before {} answered", name(&permit));
+                    let outcome = self.attempts.outcome(is_sent);
+                    permit.finish(Answer::Error);
+                    return Err(Failed::error(ErrorCode::DeadlineExceeded, outcome, text));
+                }
+                Attempt::MoveOn => last_failure = format!("; {} was found down", name(&permit)),
+                Attempt::Failed(failed) => {
+                    let text = describe(failed, &name(&permit));
+                    let verdict = self.judge(failed.failure);
+                    if !matches!(verdict, Verdict::Retry(_)) {
+                        permit.finish(Answer::Error);
+                        return Err(self.give_up(failed, verdict, text));
+                    }
+                    last_failure = format!("; {text}");
+                }
+            }
+            permit.finish(Answer::Error);
+            self.gateway.shared.metrics.grpc.retries.increment();
+            self.body.rewind();
+            if let Some(left) = self.deadline.left() {
+                self.head.shorten_timeout(left);
+            }
+        }
+    }
+
+    /// Sends the request to one pod and passes the answer on.
+    async fn attempt(&mut self, permit: &Permit) -> Attempt {
+        let table = Rc::clone(&self.table);
+        let Some(upstream) = table.upstream(permit.pod()) else {
+            return Attempt::Failed(UNREACHABLE);
+        };
+        let is_sent = self.body.is_empty();
+        let opened = match upstream.try_open(|| self.head.request(), is_sent) {
+            Ok(Some(opened)) => Ok(opened),
+            Ok(None) => self.open(upstream, permit, is_sent).await,
+            Err(not_opened) => Err(not_opened.into()),
+        };
+        let mut exchange = match opened {
+            Ok(opened) => Exchange::new(opened, is_sent),
+            Err(attempt) => return attempt,
+        };
+        // A pod that is tried although it is down is not left because it is down.
+        let mut may_move_on = permit.health() != Health::Down
+            && matches!(
+                self.attempts.classify(Failure::PodDown, self.progress()),
+                Verdict::Retry(_)
+            );
+        let mut down = pin!(upstream.found_down());
+        loop {
+            let (body, reply, deadline) = (&mut self.body, &mut *self.reply, &mut self.deadline);
+            let pod = table.pod_header(permit.pod());
+            let ended = poll_fn(|cx| {
+                if let Poll::Ready(ended) = exchange.poll(cx, body, reply, pod) {
+                    return Poll::Ready(Some(ended.into()));
+                }
+                if reply.poll_caller_gone(cx).is_ready() {
+                    return Poll::Ready(Some(Attempt::CallerGone));
+                }
+                if deadline.poll_passed(cx).is_ready() {
+                    return Poll::Ready(Some(Attempt::DeadlinePassed { is_sent: true }));
+                }
+                if may_move_on && !reply.has_begun() {
+                    while down.as_mut().poll(cx).is_ready() {
+                        down.set(upstream.found_down());
+                    }
+                    if permit.health() == Health::Down {
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Pending
+            })
+            .await;
+            match ended {
+                Some(attempt) => return attempt,
+                None => match self.judge(Failure::PodDown) {
+                    Verdict::Retry(_) => return Attempt::MoveOn,
+                    Verdict::Wait | Verdict::Fail(_) => may_move_on = false,
+                },
+            }
+        }
+    }
+
+    /// Waits for a connection with room for the request.
+    async fn open(
+        &mut self,
+        upstream: &Upstream,
+        permit: &Permit,
+        is_end: bool,
+    ) -> Result<Opened, Attempt> {
+        let is_patient = permit.reason() == ChoiceReason::LastResort;
+        let was_down = permit.health() == Health::Down;
+        let head = &self.head;
+        let (reply, deadline) = (&mut *self.reply, &mut self.deadline);
+        let mut opening = pin!(upstream.open(|| head.request(), is_end, is_patient));
+        poll_fn(|cx| {
+            if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
+                return Poll::Ready(opened.map_err(Attempt::from));
+            }
+            if reply.poll_caller_gone(cx).is_ready() {
+                return Poll::Ready(Err(Attempt::CallerGone));
+            }
+            if deadline.poll_passed(cx).is_ready() {
+                return Poll::Ready(Err(Attempt::DeadlinePassed { is_sent: false }));
+            }
+            if !was_down && permit.health() == Health::Down {
+                return Poll::Ready(Err(Attempt::Failed(UNREACHABLE)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { response_started: self.reply.has_begun(), replayable: self.body.is_replayable() }
+    }
+
+    /// Decides what a failure means, and counts a retry that only the budget forbade.
+    fn judge(&mut self, failure: Failure) -> Verdict {
+        let progress = self.progress();
+        let due = self.attempts.classify(failure, progress);
+        let budget = &self.table.routing.grpc_side.budget;
+        let verdict = self.attempts.failed(failure, progress, budget);
+        if due == Verdict::Retry(Cost::Budgeted) && verdict != due {
+            self.gateway.shared.metrics.grpc.retry_budget_exhausted.increment();
+        }
+        verdict
+    }
+
+    /// The end of a request whose last attempt failed.
+    fn give_up(&self, failed: PodFailure, verdict: Verdict, text: String) -> Failed {
+        let outcome = match verdict {
+            Verdict::Fail(outcome) => outcome,
+            Verdict::Wait | Verdict::Retry(_) => Outcome::Unknown,
+        };
+        match failed.reset {
+            Some(reason) if self.reply.has_begun() => Failed::Reset(reason),
+            Some(reason) => {
+                Failed::Error(ErrorReply { status: status_of_reset(reason), outcome, text })
+            }
+            None => Failed::error(ErrorCode::Unavailable, outcome, text),
+        }
+    }
+
+    fn note(&self, permit: &Permit, event: Event) {
+        let shared = &self.gateway.shared;
+        shared.note(permit.observe(shared.clock.now(), event));
+    }
+}
+
+impl From<Ended> for Attempt {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Answered(status) => Self::Answered(status),
+            Ended::CallerGone => Self::CallerGone,
+            Ended::Failed(failed) => Self::Failed(failed),
+        }
+    }
+}
+
+impl From<NotOpened> for Attempt {
+    fn from(not_opened: NotOpened) -> Self {
+        match not_opened {
+            NotOpened::Unreachable => Self::Failed(UNREACHABLE),
+            NotOpened::Unsendable => Self::Unsendable,
+        }
+    }
+}
+
+const UNREACHABLE: PodFailure = PodFailure { failure: Failure::Refused, reset: None };
+
+fn name(permit: &Permit) -> String {
+    format!("pod {}", permit.pod_id())
+}
+
+/// A failure in words, for the error that a caller sees.
+fn describe(failed: PodFailure, pod: &str) -> String {
+    match failed.failure {
+        Failure::Refused => format!("{pod} cannot be reached"),
+        Failure::NotSent => format!("the connection to {pod} ended before the request was sent"),
+        Failure::RefusedStream => format!("{pod} refused the request unseen"),
+        Failure::GoAwayBeyond => format!("{pod} closed its connection without taking the request"),
+        Failure::Lost => format!("the connection to {pod} was lost while it had the request"),
+        Failure::PodDown => format!("{pod} was found down while it had the request"),
+        Failure::Reset => match failed.reset {
+            Some(reason) => format!("{pod} broke the request off: {}", reason.description()),
+            None => format!("{pod} broke the request off"),
+        },
+    }
+}
+
+fn unsendable() -> Failed {
+    let text = "the request has headers that HTTP/2 does not allow".to_owned();
+    Failed::error(ErrorCode::Malformed, Outcome::NotApplied, text)
+}

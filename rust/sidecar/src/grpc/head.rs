@@ -1,0 +1,87 @@
+//! The head of a request, and what is added to it for the pod.
+use std::rc::Rc;
+use std::time::Duration;
+
+use hashroute_core::{Epoch, Slot};
+use hashroute_dataplane::grpc::{
+    HEADER_EPOCH, HEADER_SLOT, HEADER_TERM, TimeoutError, format_timeout, parse_timeout,
+};
+use hashroute_dataplane::key::RequestHead;
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Version};
+
+/// The head of a request as its caller sent it, and the caller's address.
+#[derive(Debug)]
+pub(super) struct Head {
+    parts: Parts,
+    peer: Rc<str>,
+}
+
+/// What the pod is told of a request's route.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RouteNote<'a> {
+    pub(super) slot: Slot,
+    pub(super) term: Epoch,
+    pub(super) epoch: &'a HeaderValue,
+}
+
+impl Head {
+    /// Takes the head of a request from `peer`. Headers that only a sidecar may set are dropped.
+    pub(super) fn new(mut parts: Parts, peer: Rc<str>) -> Self {
+        for name in [&SLOT, &EPOCH, &TERM] {
+            parts.headers.remove(name);
+        }
+        if parts.uri.authority().is_none() {
+            // Without an authority HTTP/2 wants the form in which a proxy passes HTTP/1 on; what is
+            // sent is the same: no `:authority`.
+            parts.version = Version::HTTP_11;
+        }
+        Self { parts, peer }
+    }
+
+    /// How long the caller will wait; `None` for ever.
+    pub(super) fn timeout(&self) -> Result<Option<Duration>, TimeoutError> {
+        let timeout = self.parts.headers.get(&TIMEOUT);
+        timeout.map(|value| parse_timeout(value.as_bytes())).transpose()
+    }
+
+    /// Adds the note for the pod. Everything else goes as it came, in its order.
+    pub(super) fn note(&mut self, note: RouteNote<'_>) {
+        let headers = &mut self.parts.headers;
+        headers.insert(SLOT, HeaderValue::from(note.slot.get()));
+        headers.insert(TERM, HeaderValue::from(note.term.get()));
+        headers.insert(EPOCH, note.epoch.clone());
+    }
+
+    /// Lowers the timeout to what is left of it, for a request that is sent again.
+    pub(super) fn shorten_timeout(&mut self, left: Duration) {
+        if let Ok(value) = HeaderValue::from_bytes(format_timeout(left).as_bytes()) {
+            self.parts.headers.insert(TIMEOUT, value);
+        }
+    }
+
+    /// The request as it is sent to a pod.
+    pub(super) fn request(&self) -> Request<()> {
+        Request::from_parts(self.parts.clone(), ())
+    }
+}
+
+impl RequestHead for Head {
+    fn path(&self) -> &[u8] {
+        self.parts.uri.path().as_bytes()
+    }
+
+    fn metadata(&self, name: &str) -> Option<&[u8]> {
+        self.parts.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn peer(&self) -> &[u8] {
+        self.peer.as_bytes()
+    }
+}
+
+const SLOT: HeaderName = HeaderName::from_static(HEADER_SLOT);
+const TERM: HeaderName = HeaderName::from_static(HEADER_TERM);
+const EPOCH: HeaderName = HeaderName::from_static(HEADER_EPOCH);
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -1,0 +1,256 @@
+//! What a sidecar is told: one JSON document, made by the Python configuration, checked here once.
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use hashroute_core::{Ring, View};
+use hashroute_dataplane::fleet::{FleetPolicy, LoadBound};
+use hashroute_dataplane::health::Policy;
+use hashroute_dataplane::retry::ATTEMPTS_MAX;
+use hashroute_dataplane::route::{OnMissing, RouteTable};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// All settings of a sidecar. Every field must be given; an unknown one is refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The view to route by.
+    pub view: View,
+    /// Where to listen. Fixed for the life of a sidecar.
+    pub listen: ListenSettings,
+    /// Rules for gRPC methods; the first that matches counts.
+    pub routes: RouteTable,
+    /// Rules for ZeroMQ requests.
+    pub zmq: ZmqSettings,
+    /// How pods are probed.
+    pub health: HealthSettings,
+    /// How much more than its share a pod may have in flight.
+    pub load: LoadSettings,
+    /// When and how often a request is tried again.
+    pub retry: RetrySettings,
+    /// The bounds on what clients may use.
+    pub limits: LimitSettings,
+}
+
+/// Addresses to listen on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenSettings {
+    /// `host:port` for gRPC, or none.
+    pub grpc: Option<String>,
+    /// `tcp://host:port` for ZeroMQ, or none.
+    pub zmq: Option<String>,
+}
+
+/// Rules for ZeroMQ requests.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZmqSettings {
+    /// Which frame after the envelope is the key, from 0.
+    pub key_frame: usize,
+    /// Whether a request that may have reached a pod may be sent again.
+    pub idempotent: bool,
+    /// How the envelope ends.
+    pub envelope: Envelope,
+    /// How long a request may take before it is answered with `DEADLINE_EXCEEDED`.
+    #[serde(rename = "request_timeout_ms", deserialize_with = "millis")]
+    pub request_timeout: Duration,
+    /// The largest message, all frames together.
+    pub message_bytes_max: usize,
+    /// What a message without the key frame gets.
+    pub on_missing: OnMissing,
+}
+
+/// How a ZeroMQ envelope ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Envelope {
+    /// With the first empty frame, as REQ sends it.
+    Delimited,
+}
+
+/// How pods are probed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Time between two probes of a pod.
+    #[serde(rename = "interval_ms", deserialize_with = "millis")]
+    pub interval: Duration,
+    /// Time after which a probe without an answer counts as failed.
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+    /// What a probe does.
+    pub probe: Probe,
+    /// The service named in a `grpc.health.v1` check; empty: the server as a whole.
+    pub service: String,
+}
+
+/// What a probe does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// Asks `grpc.health.v1.Health/Check`; `UNIMPLEMENTED` counts as alive.
+    Grpc,
+    /// Opens a connection.
+    Connect,
+}
+
+/// How much more than its fair share of the requests in flight a pod may have.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadSettings {
+    /// The factor on the fair share, at least 1.
+    pub c: f64,
+    /// A pod may always have this many.
+    pub floor: u32,
+}
+
+/// When and how often a request is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySettings {
+    /// Attempts a request may take, the first included.
+    pub attempts_max: u32,
+    /// Retries earned by each request.
+    pub budget_ratio: f64,
+    /// Retries that may be saved up, and that a fresh sidecar has.
+    pub budget_reserve: u32,
+    /// How much of a request is kept to be sent again.
+    pub buffer_bytes: usize,
+}
+
+/// The bounds on what clients may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Client connections of one transport.
+    pub connections_max: u32,
+    /// Requests of one transport being worked on.
+    pub requests_max: u32,
+    /// The largest list of headers of a request.
+    pub header_list_bytes: u32,
+    /// Time for a new connection to show that it speaks the protocol.
+    #[serde(rename = "handshake_timeout_ms", deserialize_with = "millis")]
+    pub handshake_timeout: Duration,
+    /// Silence after which a peer is asked whether it is there; it has as long again to answer.
+    #[serde(rename = "keepalive_ms", deserialize_with = "millis")]
+    pub keepalive: Duration,
+    /// How much of one stream may wait in the sidecar in each direction.
+    pub stream_window_bytes: u32,
+}
+
+/// A setting that cannot be used, said so that it can be put right.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// The document is not JSON of the expected shape.
+    #[error("settings: {reason}")]
+    Malformed {
+        /// What the parser said, with line and column.
+        reason: String,
+    },
+    /// One value is outside what it may be.
+    #[error("settings: {key} is {got}, expected {expected}")]
+    OutOfRange {
+        /// The path of the value, such as `health.interval_ms`.
+        key: String,
+        /// The value.
+        got: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// The view cannot be routed by.
+    #[error("settings: view: {0}")]
+    View(#[from] hashroute_core::ViewError),
+}
+
+impl SettingsError {
+    /// A stable name of the situation.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "settings_malformed",
+            Self::OutOfRange { .. } => "setting_out_of_range",
+            Self::View(error) => error.code(),
+        }
+    }
+}
+
+/// [`Settings`] that were checked, with what is built from them.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    pub(crate) settings: Settings,
+    pub(crate) ring: Ring,
+    pub(crate) policy: FleetPolicy,
+}
+
+impl Settings {
+    /// Reads settings from JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if the text is not JSON of this shape, or a value is out of range.
+    pub fn from_json(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = serde_json::from_str(text)
+            .map_err(|error| SettingsError::Malformed { reason: error.to_string() })?;
+        settings.check_ranges()?;
+        Ok(settings)
+    }
+
+    /// Checks everything and builds the ring.
+    pub(crate) fn check(self) -> Result<Checked, SettingsError> {
+        self.check_ranges()?;
+        let load = LoadBound::new(self.load.c, self.load.floor)
+            .map_err(|_| out_of_range("load.c", self.load.c, "a number from 1 up"))?;
+        let policy = FleetPolicy { load, health: Policy::for_probe_timeout(self.health.timeout) };
+        let ring = Ring::build(self.view.clone())?;
+        Ok(Checked { ring, policy, settings: self })
+    }
+
+    fn check_ranges(&self) -> Result<(), SettingsError> {
+        let limits = &self.limits;
+        range("health.interval_ms", self.health.interval.as_millis(), 1..=HOUR_MS)?;
+        range("health.timeout_ms", self.health.timeout.as_millis(), 1..=HOUR_MS)?;
+        range("zmq.request_timeout_ms", self.zmq.request_timeout.as_millis(), 1..=24 * HOUR_MS)?;
+        range("zmq.message_bytes_max", self.zmq.message_bytes_max, 1..=1 << 31)?;
+        range("zmq.key_frame", self.zmq.key_frame, 0..=255)?;
+        range("retry.attempts_max", self.retry.attempts_max, 1..=ATTEMPTS_MAX)?;
+        range("retry.budget_ratio", self.retry.budget_ratio, 0.0..=1.0)?;
+        range("retry.budget_reserve", self.retry.budget_reserve, 0..=1_000_000)?;
+        range("retry.buffer_bytes", self.retry.buffer_bytes, 0..=1 << 26)?;
+        range("limits.connections_max", limits.connections_max, 1..=1 << 20)?;
+        range("limits.requests_max", limits.requests_max, 1..=1 << 20)?;
+        range("limits.header_list_bytes", limits.header_list_bytes, 1 << 10..=1 << 24)?;
+        range("limits.handshake_timeout_ms", limits.handshake_timeout.as_millis(), 1..=HOUR_MS)?;
+        range("limits.keepalive_ms", limits.keepalive.as_millis(), 1..=HOUR_MS)?;
+        range("limits.stream_window_bytes", limits.stream_window_bytes, 1 << 10..=1 << 24)?;
+        Ok(())
+    }
+}
+
+pub(crate) const HOUR_MS: u128 = 3_600_000;
+
+pub(crate) fn range<T: PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: T,
+    allowed: RangeInclusive<T>,
+) -> Result<(), SettingsError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(out_of_range(key, value, format!("{} to {}", allowed.start(), allowed.end())))
+}
+
+pub(crate) fn out_of_range(
+    key: &str,
+    got: impl ToString,
+    expected: impl ToString,
+) -> SettingsError {
+    SettingsError::OutOfRange {
+        key: key.to_owned(),
+        got: got.to_string(),
+        expected: expected.to_string(),
+    }
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}

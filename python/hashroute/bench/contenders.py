@@ -124,7 +124,7 @@ CONTENDERS: tuple[Contender, ...] = (
         batch=_xxhash_batch,
     ),
     Contender(
-        name="a call that does nothing: len",
+        name="len: a call, no work",
         distribution=None,
         is_floor=True,
         lookup=lambda _pods: len,

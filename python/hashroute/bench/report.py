@@ -18,6 +18,7 @@ OPERATIONS = {
     "batch": "One key of a batch of 1,024",
     "build": "Build of a ring",
 }
+UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,12 @@ class Report:
         return cls(facts=facts, measurements=measurements)
 
 
-def readable_ns(nanoseconds: float) -> str:
-    """Returns a duration with three significant digits and the unit that suits it."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds:.3g} ns"
+def readable_ns(*durations_ns: float) -> str:
+    """Returns one duration, or the ends of a range, in the unit that suits the longest."""
+    unit, size = next(
+        ((unit, size) for unit, size in UNITS if max(durations_ns) >= size), ("ns", 1.0)
+    )
+    return f"{' to '.join(f'{duration / size:.3g}' for duration in durations_ns)} {unit}"
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:

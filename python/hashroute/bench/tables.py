@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEGEND = (
-    "CPU time of the process. Each cell: median of the rounds (fastest to slowest), then its ratio"
-    " to hashroute in the same run; above 1 is slower than hashroute. A floor does less than the"
-    " operation must."
+    "CPU time of the process: the median of the rounds, its ratio to the first row (above 1 is"
+    " slower), and the fastest to the slowest round. A floor does less than the operation must."
 )
 
 
@@ -28,7 +27,7 @@ def tables(report: Report) -> Iterator[Table]:
             table.add_column(f"{count} pods", justify="right")
         for contender, measurements in report.of(operation):
             cells = {entry.pods: _cell(report, entry) for entry in measurements}
-            name = _named(contender, measurements[0])
+            name = _named(contender, measurements[0], separator="\n")
             table.add_row(name, *(cells.get(count, "") for count in pod_counts))
         if table.row_count:
             yield table
@@ -65,14 +64,13 @@ def page(report: Report) -> str:
 
 
 def _cell(report: Report, entry: Measurement) -> str:
-    fastest, slowest = (readable_ns(bound) for bound in entry.spread_ns)
-    spread = f"[dim]({fastest} to {slowest})[/dim]"
-    return f"{readable_ns(entry.median_ns)} {spread}\n{report.ratio(entry):.2f} x"
+    median, spread = readable_ns(entry.median_ns), readable_ns(*entry.spread_ns)
+    return f"{median} [bold]{report.ratio(entry):.2f} x[/bold]\n[dim]{spread}[/dim]"
 
 
-def _named(contender: str, entry: Measurement) -> str:
-    floor = " (floor)" if entry.is_floor else ""
-    return f"{contender} {entry.version}".strip() + floor
+def _named(contender: str, entry: Measurement, separator: str) -> str:
+    details = " ".join(filter(None, (entry.version, "(floor)" if entry.is_floor else "")))
+    return f"{contender}{separator}{details}"
 
 
 def _section(report: Report, operation: str) -> str:
@@ -90,11 +88,10 @@ def _section(report: Report, operation: str) -> str:
 
 def _bar(report: Report, entry: Measurement, share: float) -> str:
     kind = "ours" if entry.contender.startswith("hashroute") else "floor" if entry.is_floor else ""
-    fastest, slowest = (readable_ns(bound) for bound in entry.spread_ns)
     return (
-        f"<tr><td>{escape(_named(entry.contender, entry))}</td>"
+        f"<tr><td>{escape(_named(entry.contender, entry, separator=' '))}</td>"
         f'<td class="bar"><div class="{kind}" style="width:{share:.2%}"></div></td>'
-        f"<td>{readable_ns(entry.median_ns)} <small>({fastest} to {slowest})</small></td>"
+        f"<td>{readable_ns(entry.median_ns)} <small>({readable_ns(*entry.spread_ns)})</small></td>"
         f"<td>{report.ratio(entry):.2f} x</td></tr>"
     )
 

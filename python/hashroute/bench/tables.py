@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from hashroute.bench.report import OPERATIONS, Comparison, Measurement, Report, readable_ns
 from rich.table import Table
+
+from hashroute.bench.report import OPERATIONS, Comparison, Measurement, Report, readable_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

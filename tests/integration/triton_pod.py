@@ -5,6 +5,9 @@ input; inside a sequence they answer the sum of all inputs so far, which only th
 knows. Its name is the version of every model, so callers see who answered.
 """
 
+# The methods have the names that the service gives them.
+# ruff: noqa: N802
+
 from __future__ import annotations
 
 import signal

@@ -1,5 +1,7 @@
 //! Conversion of arguments that are not keys, each with an error that names the argument.
 
+use std::time::Duration;
+
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
@@ -38,4 +40,19 @@ fn shown(value: &Bound<'_, PyAny>) -> String {
     }
     let head: String = text.chars().take(CHARACTERS_MAX).collect();
     format!("{head}…")
+}
+
+/// Converts a time in seconds.
+///
+/// # Errors
+///
+/// As [`argument`]; a time is finite and not negative.
+pub(crate) fn seconds(value: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Duration> {
+    const EXPECTED: &str = "a number of seconds, finite and not negative";
+    let seconds: f64 = argument(value, name, EXPECTED)?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Failure::new("parameter", format!("{name} must be {EXPECTED}, not {seconds}"))
+            .with("parameter", name)
+            .into()
+    })
 }

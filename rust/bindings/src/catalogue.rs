@@ -1,6 +1,8 @@
 //! Which code and which data of a native error its Python class gets.
 
 use hashroute_core::{PlanError, ViewError};
+use hashroute_dataplane::fleet::NoPod;
+use hashroute_sidecar::{ApplyError, SettingsError, StartError};
 
 use crate::failure::Failure;
 
@@ -44,5 +46,44 @@ impl From<ViewError> for Failure {
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<NoPod> for Failure {
+    fn from(error: NoPod) -> Self {
+        Self::new("no_pod", error.to_string())
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let failure = Self::new(error.code(), error.to_string());
+        match error {
+            SettingsError::View(error) => Self::from(error).about("settings: view"),
+            SettingsError::OutOfRange { key, .. } => failure.with("setting", key),
+            SettingsError::Malformed { .. } => failure,
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let failure = Self::new(error.code(), error.to_string());
+        match error {
+            StartError::Settings(error) => error.into(),
+            StartError::Listen { address, .. } => failure.with("address", address),
+            StartError::Thread { .. } => failure,
+        }
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        let failure = Self::new(error.code(), error.to_string());
+        match error {
+            ApplyError::Settings(error) => error.into(),
+            ApplyError::Fixed { key, .. } => failure.with("setting", key),
+            ApplyError::StaleEpoch { .. } => failure.with("setting", "view.epoch"),
+        }
     }
 }

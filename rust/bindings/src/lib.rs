@@ -7,7 +7,11 @@ mod catalogue;
 mod failure;
 mod keys;
 mod plan;
+mod request;
 mod ring;
+mod route;
+mod router;
+mod sidecar;
 mod view;
 
 use pyo3::prelude::*;
@@ -18,7 +22,15 @@ mod _hashroute {
     #[pymodule_export]
     use super::plan::Plan;
     #[pymodule_export]
+    use super::request::Request;
+    #[pymodule_export]
     use super::ring::Ring;
+    #[pymodule_export]
+    use super::route::{Ready, Route};
+    #[pymodule_export]
+    use super::router::Router;
+    #[pymodule_export]
+    use super::sidecar::Sidecar;
     #[pymodule_export]
     use super::view::View;
 }

@@ -1,0 +1,94 @@
+//! `Sidecar`: the native data plane, hosted by a Python process that never takes part in a request.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashroute_sidecar as sidecar;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arguments::seconds;
+use crate::failure::{Failure, detached};
+
+/// A running sidecar. Every method runs with the interpreter lock released.
+#[pyclass(frozen, module = "hashroute._hashroute")]
+pub(crate) struct Sidecar {
+    addresses: sidecar::ListenSettings,
+    // Taken out by `stop`, which ends it.
+    running: Mutex<Option<sidecar::Sidecar>>,
+}
+
+#[pymethods]
+impl Sidecar {
+    /// Listens and starts the threads of the data plane.
+    ///
+    /// Raises:
+    ///     ConfigurationError: the settings cannot be used.
+    ///     StartError: an address cannot be listened on. Nothing is left running.
+    #[new]
+    fn new(py: Python<'_>, settings_json: &str) -> PyResult<Self> {
+        let running = detached(py, || {
+            let settings = sidecar::Settings::from_json(settings_json).map_err(Failure::from)?;
+            sidecar::Sidecar::start(settings).map_err(Failure::from)
+        })?;
+        Ok(Self { addresses: running.addresses().clone(), running: Mutex::new(Some(running)) })
+    }
+
+    /// Returns the addresses really listened on, by transport; None for one that is off.
+    fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let addresses = PyDict::new(py);
+        addresses.set_item("grpc", self.addresses.grpc.as_deref())?;
+        addresses.set_item("zmq", self.addresses.zmq.as_deref())?;
+        Ok(addresses)
+    }
+
+    /// Replaces the settings at once; requests under way keep what they began with.
+    ///
+    /// Raises:
+    ///     ConfigurationError: the settings cannot be used; then the old ones stay in force.
+    ///     ClosedError: the sidecar was stopped.
+    fn apply(&self, py: Python<'_>, settings_json: &str) -> PyResult<()> {
+        detached(py, || {
+            let settings = sidecar::Settings::from_json(settings_json).map_err(Failure::from)?;
+            self.with_running(|running| running.apply(settings))?.map_err(Failure::from)
+        })
+    }
+
+    /// Returns all figures of this moment as JSON.
+    ///
+    /// Raises:
+    ///     ClosedError: the sidecar was stopped.
+    fn snapshot(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || {
+            let snapshot = self.with_running(sidecar::Sidecar::snapshot)?;
+            serde_json::to_string(&snapshot)
+                .map_err(|error| Failure::new("internal", format!("snapshot: {error}")))
+        })
+    }
+
+    /// Takes nothing new, finishes what is in flight, and ends; returns whether all of it finished
+    /// within `grace_seconds`. A second call returns True at once.
+    ///
+    /// Raises:
+    ///     ParameterError: `grace_seconds` is negative or not finite.
+    fn stop(&self, py: Python<'_>, grace_seconds: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let grace = seconds(grace_seconds, "grace_seconds")?;
+        detached(py, || {
+            let running = self.lock().take();
+            Ok::<_, Failure>(running.is_none_or(|running| running.stop(grace)))
+        })
+    }
+}
+
+impl Sidecar {
+    fn with_running<T>(&self, act: impl FnOnce(&sidecar::Sidecar) -> T) -> Result<T, Failure> {
+        match self.lock().as_ref() {
+            Some(running) => Ok(act(running)),
+            None => Err(Failure::new("closed", "the sidecar was stopped; start another one")),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<sidecar::Sidecar>> {
+        // It is there or it is not, also if a thread panicked while it looked.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

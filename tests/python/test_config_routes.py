@@ -115,7 +115,7 @@ def test_a_descriptor_set_gives_the_numbers_of_any_service(quotes: Path) -> None
     assert routes == {
         "/quotes.Quotes/Put": ["field:3.9"],
         "/quotes.Quotes/Watch": ["field:2"],
-        "/quotes.Quotes/*": [],
+        "/quotes.Quotes/*": ["metadata:x-hashroute-key"],
     }
     assert warning.severity == "warning"
     assert "Ping" in warning.message

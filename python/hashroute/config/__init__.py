@@ -11,6 +11,7 @@ from hashroute.config.findings import Finding, Position, dotted
 from hashroute.config.models import Configuration
 from hashroute.config.reading import Loaded, check, load
 from hashroute.config.settings import settings_of, view_of
+from hashroute.config.validation import read_pod
 from hashroute.errors import ConfigurationFileError
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check",
     "dotted",
     "load",
+    "read_pod",
     "settings_of",
     "view_of",
 ]

@@ -12,7 +12,7 @@ from hashroute.config.values import Kind, invalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIELD_DEPTH_MAX: Final = 16
+FIELD_DEPTH_MAX: Final = 8
 """The most fields in one path: a key that lies deeper is a message to think over again."""
 
 _FIELD_NUMBER_MAX: Final = (1 << 29) - 1
@@ -34,6 +34,10 @@ class MetadataSource:
 
     def __str__(self) -> str:
         return f"metadata:{self.name}"
+
+
+DEFAULT_SOURCE: Final = MetadataSource("x-hashroute-key")
+"""Where the key is looked for if nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,6 @@ def _metadata(name: str) -> MetadataSource:
             "not a metadata name",
             expected="lower-case letters, digits, and _ . -",
             suggestion=f'"metadata:{name.lower()}"' if fits else None,
-        )
-    if name.endswith("-bin"):
-        raise invalid(
-            "metadata_name",
-            "binary metadata is written in several ways on the wire, so equal keys could differ",
-            expected="a name that does not end in -bin",
         )
     if name in _OWN_METADATA or name.startswith("grpc-"):
         raise invalid(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hashroute.config.addresses import Address, AddressOf
-from hashroute.config.keys import KeySource, KeySourceKind, MetadataSource, MethodPattern
+from hashroute.config.keys import DEFAULT_SOURCE, KeySource, KeySourceKind, MethodPattern
 from hashroute.config.values import DurationBetween, Name, SizeBetween, Slots
 
 WEIGHT_MIN = 0.000001
@@ -119,7 +119,7 @@ class RouteSection(Section):
         tuple[Annotated[KeySource, KeySourceKind()], ...],
         Field(strict=False, min_length=1, max_length=8),
     ] = option(
-        (str(MetadataSource("x-hashroute-key")),),
+        (str(DEFAULT_SOURCE),),
         "Where the key is looked for, in this order: `metadata:NAME`, `field:PATH` (by names or "
         "by numbers), `path` (the method), `peer` (the caller's address).",
         because="the one way that needs no knowledge of the messages",

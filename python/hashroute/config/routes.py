@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hashroute.config.findings import Finding, KeyPath, nearest, shown
-from hashroute.config.keys import FieldSource, KeySource
+from hashroute.config.keys import DEFAULT_SOURCE, FieldSource, KeySource
 from hashroute.config.messages import (
     PRESETS,
     DescriptorSetError,
@@ -24,7 +24,7 @@ from hashroute.config.models import RouteSection
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRoute:
-    """A route whose field sources hold numbers. Without sources no request has a key."""
+    """A route whose field sources hold numbers."""
 
     pattern: str
     sources: tuple[KeySource, ...]
@@ -134,12 +134,12 @@ class _Resolution:
                     by_method[name].append(item)
         if self.findings:
             return []
-        rest = tuple(source for source in self._route.key if not _is_named(source))
+        rest = _or_default([source for source in self._route.key if not _is_named(source)])
         self._warn_of_keyless([name for name, sources in by_method.items() if not sources])
         routes = [
-            self._resolved(f"/{service.name}/{name}", tuple(sources))
+            self._resolved(f"/{service.name}/{name}", _or_default(sources))
             for name, sources in by_method.items()
-            if tuple(sources) != rest
+            if _or_default(sources) != rest
         ]
         return [*routes, self._resolved(self._route.match, rest)]
 
@@ -151,9 +151,10 @@ class _Resolution:
                 severity="warning",
                 code="method_without_key",
                 key=(*self._key, "key"),
-                message=f"requests of {', '.join(methods)} have no such field: all are rejected",
-                expected="a source that every method has, or a route of their own before this one",
-                suggestion='add "metadata:x-hashroute-key", or set on_missing = "any"',
+                message=f"requests of {', '.join(methods)} have no such field: those without "
+                f"{DEFAULT_SOURCE} are rejected",
+                expected="a route of their own before this one, or a source that they have",
+                suggestion='on_missing = "any" in that route',
             )
         )
 
@@ -211,6 +212,11 @@ class _Resolution:
     def _resolved(self, pattern: str, sources: tuple[KeySource, ...]) -> ResolvedRoute:
         route = self._route
         return ResolvedRoute(pattern, sources, route.on_missing, route.idempotent)
+
+
+def _or_default(sources: list[KeySource]) -> tuple[KeySource, ...]:
+    """A method that no source is for is keyed like one that no route is for."""
+    return tuple(sources) or (DEFAULT_SOURCE,)
 
 
 def _is_named(source: KeySource) -> bool:

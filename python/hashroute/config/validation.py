@@ -1,7 +1,7 @@
 """Turns what pydantic found in a document into findings that name line, key and remedy."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
 from annotated_types import Ge, Le
@@ -9,9 +9,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from hashroute.config.checks import listening
 from hashroute.config.findings import Finding, KeyPath, dotted, nearest, shown
-from hashroute.config.models import Configuration
+from hashroute.config.models import Configuration, PodSection
 from hashroute.config.places import Places
+from hashroute.errors import ConfigurationError
 
 Document = dict[str, Any]
 
@@ -211,3 +213,37 @@ _UNREAD_SOURCE: Final = "metadata:hashroute-placeholder"
 def _unmatched_route(index: str | int) -> Document:
     """A route that covers no other one."""
     return {"match": f"/hashroute.Placeholder/route{index}"}
+
+
+def read_pod(name: str, values: Mapping[str, Any], beside: Configuration) -> PodSection:
+    """Returns one pod from the values that its table would have, as checked as in a file.
+
+    Args:
+        name: its name.
+        values: its keys and values as TOML has them; those that are None are left out.
+        beside: the configuration that it joins: it needs an address for a transport of it.
+
+    Raises:
+        ConfigurationError: something is wrong; the text says what, for each value.
+
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        configuration = Configuration.model_validate({"pods": {name: given}})
+    except ValidationError as error:
+        findings = findings_of(error.errors(include_url=False), Places(""))
+        raise ConfigurationError("\n".join(_in_words(finding) for finding in findings)) from error
+    pod = configuration.pods[name]
+    served = listening(beside)
+    if all(getattr(pod, transport) is None for transport in served):
+        raise ConfigurationError(
+            f"{dotted(('pods', name))} has no address for {' or '.join(served)}, which the sidecar "
+            "serves: nothing could reach it; give one"
+        )
+    return pod
+
+
+def _in_words(finding: Finding) -> str:
+    text = f"{dotted(finding.key)}: {finding.message}, expected {finding.expected}"
+    text += f", got {finding.got}" if finding.got else ""
+    return text + (f"; write {finding.suggestion}" if finding.suggestion else "")

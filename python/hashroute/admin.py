@@ -1,0 +1,299 @@
+"""The admin pages over HTTP: liveness, readiness, metrics, the ring, and a live page.
+
+Only GET and HEAD, one request a connection, for machines and operators of the same network. All
+work is bounded: connections at once, time a connection, bytes a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from functools import cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from prometheus_client.exposition import choose_encoder
+
+from hashroute.config import TRANSPORTS
+from hashroute.errors import HashrouteError, StartError
+from hashroute.metrics import registry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashroute.control import Controller
+
+__all__ = ["AdminServer"]
+
+CONNECTIONS_MAX: Final = 16
+"""Connections at once, each with a thread. One more is answered 503 and closed."""
+
+CONNECTION_SECONDS_MAX: Final = 10.0
+"""Longer than any answer takes; a connection that is open still is cut."""
+
+LOOP_AGE_MS_MAX: Final = 1_000
+"""A native loop that has not turned for so long is stuck: it turns ten times a second when idle."""
+
+_HTML: Final = "text/html; charset=utf-8"
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+_log = logging.getLogger(__name__)
+
+
+class AdminServer:
+    """Serves the admin pages of one sidecar.
+
+    Args:
+        controller: what is shown.
+        address: where to listen, as ``host:port``; port 0 lets the system choose.
+
+    Raises:
+        StartError: nothing can listen there.
+    """
+
+    def __init__(self, controller: Controller, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = _Server((host.strip("[]"), int(port)), Pages(controller))
+        except OSError as error:
+            raise StartError(
+                f"listen.admin: cannot listen on {address}: {error.strerror or error}; choose "
+                'another, or write "" for no admin pages',
+                address=address,
+            ) from error
+        self.address = f"{host}:{self._server.server_address[1]}"
+        """Where it listens, with the port that it got."""
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="hr-admin"
+        )
+        self._thread.daemon = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes no more connections, cuts those that are open, and returns when all is over."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.cut_connections(older_than_seconds=0.0)
+        self._server.server_close()
+
+
+class Answer:
+    """What one path answers."""
+
+    def __init__(self, status: HTTPStatus, content_type: str, body: bytes | str) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body.encode() if isinstance(body, str) else body
+
+
+class Pages:
+    """The pages by path, apart from HTTP."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._registry = registry_of(controller.status)
+        self._by_path: dict[str, Callable[[str], Answer]] = {
+            "/": self._index,
+            "/livez": self._livez,
+            "/metrics": self._metrics,
+            "/readyz": self._readyz,
+            "/ring": self._ring,
+            "/status": self._status,
+        }
+
+    def get(self, path: str, accept: str) -> Answer:
+        """Returns the answer to GET ``path`` for a caller that accepts ``accept``."""
+        page = self._by_path.get(path)
+        if page is None:
+            known = ", ".join(sorted(self._by_path))
+            return Answer(HTTPStatus.NOT_FOUND, _TEXT, f"no such page; there are {known}\n")
+        return page(accept)
+
+    def _livez(self, _: str) -> Answer:
+        ages = self._controller.snapshot()["loop_age_ms"]
+        stuck = [
+            f"{name} has not turned for {age} ms"
+            for name, age in ages.items()
+            if age > LOOP_AGE_MS_MAX
+        ]
+        return _verdict("live", stuck)
+
+    def _readyz(self, _: str) -> Answer:
+        if self._controller.is_stopping:
+            return _verdict("ready", ["the sidecar is stopping"])
+        pods = self._controller.snapshot()["pods"]
+        reasons = [
+            f"no pod is up for {transport}"
+            for transport in TRANSPORTS
+            if transport in self._controller.listening
+            and not any(_takes_requests(pod, transport) for pod in pods)
+        ]
+        return _verdict("ready", reasons)
+
+    def _metrics(self, accept: str) -> Answer:
+        encode, content_type = choose_encoder(accept)
+        return Answer(HTTPStatus.OK, content_type, encode(self._registry))
+
+    def _ring(self, _: str) -> Answer:
+        ring = self._controller.ring
+        view: dict[str, Any] = json.loads(ring.to_json())
+        return _json({"view": view, "digest": ring.digest, "shares": ring.shares()})
+
+    def _status(self, _: str) -> Answer:
+        return _json(self._controller.status())
+
+    def _index(self, _: str) -> Answer:
+        return Answer(HTTPStatus.OK, _HTML, _live_page())
+
+
+def _takes_requests(pod: dict[str, Any], transport: str) -> bool:
+    health = pod["health_by_transport"].get(transport)
+    return pod["state"] in {"active", "joining"} and health not in {None, "down"}
+
+
+def _verdict(name: str, reasons: list[str]) -> Answer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    return _json({name: not reasons, "reasons": reasons}, status)
+
+
+def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    return Answer(status, _JSON, json.dumps(value) + "\n")
+
+
+@cache
+def _live_page() -> str:
+    return files("hashroute").joinpath("admin.html").read_text(encoding="utf-8")
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    """An HTTP server with a bound on its connections and on the time of each."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], pages: Pages) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self.pages = pages
+        self._opened_seconds: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # The base class looks its own name up, which may ask a name server and wait for it.
+        super(HTTPServer, self).server_bind()
+        self.server_name, self.server_port = "hashroute", int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            is_full = len(self._opened_seconds) >= CONNECTIONS_MAX
+            if not is_full:
+                self._opened_seconds[request] = time.monotonic()
+        if is_full:
+            self._refuse(request)
+            return
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        with self._lock:
+            self._opened_seconds.pop(request, None)
+        super().close_request(request)
+
+    def service_actions(self) -> None:
+        self.cut_connections(older_than_seconds=CONNECTION_SECONDS_MAX)
+
+    def cut_connections(self, *, older_than_seconds: float) -> None:
+        """Shuts connections that are open for longer; their threads then see the end of file."""
+        latest = time.monotonic() - older_than_seconds
+        with self._lock:
+            late = [request for request, at in self._opened_seconds.items() if at <= latest]
+            for request in late:
+                try:
+                    request.shutdown(socket.SHUT_RDWR)
+                except OSError as error:
+                    _log.debug("already closed", extra={"facts": {"error": error}})
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        # A caller that goes away is no event; what else goes wrong is a defect.
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        facts = {"peer": client_address[0]}
+        _log.log(level, "admin connection", exc_info=True, extra={"facts": facts})
+
+    def _refuse(self, request: socket.socket) -> None:
+        text = f"{CONNECTIONS_MAX} connections are open already\n".encode()
+        head = (
+            "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(text)}\r\nRetry-After: 1\r\n\r\n"
+        )
+        try:
+            # The buffer of a new socket takes this at once, so the accepting thread never waits.
+            request.setblocking(False)
+            request.send(head.encode() + text)
+        except OSError as error:
+            _log.debug("not told", extra={"facts": {"error": error}})
+        super().close_request(request)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = CONNECTION_SECONDS_MAX
+    server_version = "hashroute"
+    sys_version = ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Answers 405 where the base class would answer 501: the other methods are known."""
+        if name.startswith("do_"):
+            return self._not_allowed
+        raise AttributeError(name)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = urlsplit(self.path).path
+        try:
+            answer = self.server.pages.get(path, self.headers.get("Accept", ""))
+        except HashrouteError as error:  # the sidecar has just stopped
+            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n")
+        self._send(answer, with_body=with_body)
+
+    def _not_allowed(self) -> None:
+        answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, "only GET and HEAD\n")
+        self._send(answer, with_body=True, allow="GET, HEAD")
+
+    def _send(self, answer: Answer, *, with_body: bool, allow: str | None = None) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if answer.content_type == _HTML:
+            self.send_header("Content-Security-Policy", _PAGE_POLICY)
+        if allow is not None:
+            self.send_header("Allow", allow)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        # Scrapes come every few seconds; they are no events.
+        _log.debug(format, *args)
+
+
+# The page is one file and asks this server alone; a name that slipped through could do nothing.
+_PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)

@@ -1,0 +1,87 @@
+"""``hashroute drain``: let a pod finish what it has and give it nothing new."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from hashroute.cli._common import (
+    UNREACHED,
+    Failed,
+    as_exit,
+    call,
+    control_option,
+    epilog,
+    json_option,
+    show_change,
+    stub,
+)
+
+if TYPE_CHECKING:
+    from hashroute._proto.v1.control_pb2_grpc import ControlStub
+
+POLL_MS = 100
+
+
+@click.command(
+    epilog=epilog(
+        """
+hashroute drain pod-b
+hashroute drain --wait-seconds 30 pod-b && ssh rack-2 systemctl stop features
+hashroute drain --undo pod-b
+""",
+        held="the pod drains (with --wait-seconds: it has finished)",
+        failed="no such pod, no other one owns slots, or it has not finished in time",
+        unknown=UNREACHED,
+    )
+)
+@click.argument("pod")
+@control_option
+@click.option("--undo", is_flag=True, help="Make it active again instead.")
+@click.option(
+    "--wait-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Wait until it has no request in flight, at most this long.",
+)
+@json_option
+def drain(pod: str, control: str, wait_seconds: float | None, *, undo: bool, as_json: bool) -> None:
+    """Let POD finish what it has and give it nothing new.
+
+    Its slots go to the others at once. It lasts until the next reload; to keep it, write
+    state = "draining" into the configuration.
+    """
+    from hashroute._proto.v1 import control_pb2 as pb
+
+    deadline_seconds = time.monotonic() + (wait_seconds or 0.0)
+    with stub(control) as service:
+        slots = call(service.GetView, pb.GetViewRequest(), control).view.slots
+        answer = call(service.DrainPod, pb.DrainPodRequest(id=pod, undo=undo), control)
+        done = f"{pod} is active again" if undo else f"{pod} drains"
+        show_change(done, answer.change, slots, as_json=as_json)
+        if wait_seconds is not None and not undo:
+            _wait(service, pod, deadline_seconds, control)
+
+
+def _wait(service: ControlStub, pod: str, deadline_seconds: float, control: str) -> None:
+    import grpc
+
+    from hashroute._proto.v1 import control_pb2 as pb
+
+    left = 0
+    watch = service.WatchStatus(
+        pb.WatchStatusRequest(interval_ms=POLL_MS),
+        timeout=max(0.0, deadline_seconds - time.monotonic()),
+    )
+    try:
+        for answer in watch:
+            in_flight = (sum(one.in_flight.values()) for one in answer.status.pods if one.id == pod)
+            left = sum(in_flight)
+            if left == 0:
+                watch.cancel()
+                return
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise as_exit(error, control) from error
+    raise Failed(f"{pod} still has {left} requests in flight; it goes on draining")

@@ -1,0 +1,158 @@
+"""``hashroute status``: the pods of a running sidecar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hashroute.cli._common import (
+    UNREACHED,
+    as_exit,
+    call,
+    control_option,
+    epilog,
+    json_option,
+    plain,
+    print_json,
+    stub,
+    table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hashroute._proto.v1 import control_pb2 as pb
+
+HEAD = (
+    "pod",
+    "state",
+    "health",
+    "zone",
+    "share",
+    "in flight",
+    "requests",
+    "errors",
+    "spills",
+    "failovers",
+    "retries",
+    "down",
+)
+RIGHT = {4, 5, 6, 7, 8, 9, 10}
+
+
+@click.command(
+    epilog=epilog(
+        """
+hashroute status
+hashroute status --watch
+hashroute status --watch --interval-ms 200 --json
+hashroute status --ready && echo "pods are up"
+""",
+        held="the status is shown (with --ready: each transport has a pod that is up)",
+        failed="only with --ready: a transport has none",
+        unknown=UNREACHED,
+    )
+)
+@control_option
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval-ms",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(50, 60_000),
+    help="Time between two looks of --watch.",
+)
+@click.option("--ready", is_flag=True, help="Exit with 1 unless each transport has a pod up.")
+@json_option
+def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json: bool) -> None:
+    """Show the pods of a running sidecar: health, shares, requests.
+
+    Counts are since the start of the sidecar. A pod's health is the worst of its transports.
+    """
+    if watch:
+        _watch(control, interval_ms, as_json=as_json)
+        return
+    from hashroute._proto.v1 import control_pb2 as pb
+
+    with stub(control) as service:
+        now = call(service.GetStatus, pb.GetStatusRequest(), control).status
+    if as_json:
+        print_json(plain(now))
+    else:
+        click.echo(render(now))
+    if ready and not _is_ready(now):
+        raise SystemExit(1)
+
+
+def render(now: pb.Status) -> str:
+    """Returns the status as text: a line on the sidecar, and a table of the pods."""
+    totals = now.totals
+    ring = f"epoch {now.epoch}  digest {now.digest}  {now.slots:,} slots"
+    process = f"up {now.uptime_seconds:,.0f} s  hashroute {now.version}"
+    listen = "  ".join(f"{name} {address}" for name, address in sorted(now.listen.items()))
+    requests = f"{totals.requests:,} requests  {totals.retries:,} retries"
+    turned_away = f"{totals.refused:,} turned away"
+    unpaid = f"{totals.retry_budget_exhausted:,} not retried for want of budget"
+    pods = table(HEAD, [_row(pod) for pod in now.pods], right=RIGHT)
+    return f"{ring}  {process}\n{listen}\n{requests}  {unpaid}  {turned_away}\n\n{pods}"
+
+
+def _row(pod: pb.PodStatus) -> tuple[str, ...]:
+    down = f"{pod.down_since_ms / 1000:,.1f} s" if pod.HasField("down_since_ms") else ""
+    return (
+        pod.id,
+        pod.state,
+        pod.health,
+        pod.zone,
+        f"{pod.share:.2%}",
+        f"{sum(pod.in_flight.values()):,}",
+        f"{sum(ended.ok + ended.error for ended in pod.requests.values()):,}",
+        f"{sum(ended.error for ended in pod.requests.values()):,}",
+        f"{pod.spills:,}",
+        f"{pod.failovers:,}",
+        f"{pod.retries:,}",
+        " ".join(text for text in (down, pod.last_down_reason) if text),
+    )
+
+
+def _is_ready(now: pb.Status) -> bool:
+    served = {"grpc", "zmq"} & set(now.listen)
+    return all(
+        any(pod.health_by_transport.get(transport, "down") != "down" for pod in now.pods)
+        for transport in served
+    )
+
+
+def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
+    with stub(control) as service:
+        looks = _looks(service, interval_ms, control)
+        if as_json:
+            for now in looks:
+                click.echo(json.dumps(plain(now)))
+                sys.stdout.flush()
+            return
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+            for now in looks:
+                live.update(Text(render(now), no_wrap=True, overflow="crop"), refresh=True)
+
+
+def _looks(service: Any, interval_ms: int, control: str) -> Iterator[pb.Status]:
+    import grpc
+
+    from hashroute._proto.v1 import control_pb2 as pb
+
+    watch = service.WatchStatus(pb.WatchStatusRequest(interval_ms=interval_ms))
+    try:
+        for answer in watch:
+            yield answer.status
+    except KeyboardInterrupt:
+        watch.cancel()
+    except grpc.RpcError as error:
+        raise as_exit(error, control) from error

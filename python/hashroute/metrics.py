@@ -1,0 +1,155 @@
+"""The figures of a sidecar in the words of Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector, CollectorRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["registry_of"]
+
+Status = dict[str, Any]
+
+
+def registry_of(status: Callable[[], Status]) -> CollectorRegistry:
+    """Returns a registry that asks ``status`` for the figures at each scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_StatusCollector(status))
+    return registry
+
+
+class _StatusCollector(Collector):
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        yield from _of_requests(status)
+        yield from _of_pods(status)
+        yield from _of_the_sidecar(status)
+
+
+def _of_requests(status: Status) -> Iterator[Metric]:
+    totals = status["totals"]
+    requests = CounterMetricFamily(
+        "hashroute_requests",
+        "Requests that ended, by transport and status.",
+        labels=("transport", "code"),
+    )
+    for count in totals["by_status"]:
+        requests.add_metric((count["transport"], count["code"]), count["count"])
+    yield requests
+    duration = HistogramMetricFamily(
+        "hashroute_request_duration_seconds",
+        "Time from the head of a request to the end of its answer.",
+        labels=("transport",),
+    )
+    for latency in status["latency"]:
+        buckets = [(_bound(bound), float(count)) for bound, count in latency["buckets"]]
+        if not buckets or buckets[-1][0] != "+Inf":
+            buckets.append(("+Inf", float(latency["count"])))
+        duration.add_metric((latency["transport"],), buckets, latency["sum"])
+    yield duration
+    counters = (
+        ("retries", "hashroute_retries", "Attempts repeated on another pod."),
+        (
+            "retry_budget_exhausted",
+            "hashroute_retry_budget_exhausted",
+            "Retries that were due and that the budget did not allow.",
+        ),
+        ("refused", "hashroute_refused", "Connections, requests and messages turned away."),
+        ("panics", "hashroute_panics", "Defects that ended a task."),
+    )
+    for key, name, meaning in counters:
+        yield CounterMetricFamily(name, meaning, value=totals[key])
+    gauges = (
+        ("connections", "hashroute_connections", "Open client connections."),
+        ("requests_in_flight", "hashroute_requests_in_flight", "Requests being worked on."),
+    )
+    for key, name, meaning in gauges:
+        gauge = GaugeMetricFamily(name, meaning, labels=("transport",))
+        for transport, value in totals[key].items():
+            gauge.add_metric((transport,), value)
+        yield gauge
+
+
+def _of_pods(status: Status) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "hashroute_pod_up", "1 if the pod takes requests, 0 if it is down.", labels=_POD_TRANSPORT
+    )
+    in_flight = GaugeMetricFamily(
+        "hashroute_pod_in_flight", "Requests sent and not yet answered.", labels=_POD_TRANSPORT
+    )
+    requests = CounterMetricFamily(
+        "hashroute_pod_requests",
+        "Requests that ended at the pod.",
+        labels=(*_POD_TRANSPORT, "result"),
+    )
+    share = GaugeMetricFamily(
+        "hashroute_pod_share", "The part of the slots that the pod owns.", labels=("pod",)
+    )
+    weight = GaugeMetricFamily("hashroute_pod_weight", "Its weight.", labels=("pod",))
+    state = GaugeMetricFamily(
+        "hashroute_pod_state", "1 for the state that the view says.", labels=("pod", "state")
+    )
+    counters = {
+        key: CounterMetricFamily(f"hashroute_pod_{key}", meaning, labels=("pod",))
+        for key, meaning in (
+            ("retries", "Attempts at the pod that were repeated elsewhere."),
+            ("spills", "Requests that came because a pod before it was at its bound."),
+            ("failovers", "Requests that came because a pod before it was down."),
+        )
+    }
+    for pod in status["pods"]:
+        name = pod["id"]
+        for transport, health in pod["health_by_transport"].items():
+            up.add_metric((name, transport), 0 if health == "down" else 1)
+        for transport, count in pod["in_flight"].items():
+            in_flight.add_metric((name, transport), count)
+        for transport, ended in pod["requests"].items():
+            for result, count in ended.items():
+                requests.add_metric((name, transport, result), count)
+        share.add_metric((name,), pod["share"])
+        weight.add_metric((name,), pod["weight"])
+        state.add_metric((name, pod["state"]), 1)
+        for key, counter in counters.items():
+            counter.add_metric((name,), pod[key])
+    yield from (up, in_flight, requests, share, weight, state, *counters.values())
+
+
+def _of_the_sidecar(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily("hashroute_view_epoch", "Epoch in force.", value=status["epoch"])
+    yield GaugeMetricFamily("hashroute_slots", "Number of slots.", value=status["slots"])
+    yield GaugeMetricFamily(
+        "hashroute_uptime_seconds", "Time since the start.", value=status["uptime_seconds"]
+    )
+    age = GaugeMetricFamily(
+        "hashroute_loop_age_seconds", "Time since a native loop last turned.", labels=("loop",)
+    )
+    for loop, milliseconds in status["loop_age_ms"].items():
+        age.add_metric((loop,), milliseconds / 1000)
+    yield age
+    info = InfoMetricFamily("hashroute_ring", "What decides which pod owns which key.")
+    info.add_metric((), {"digest": status["digest"], "release": status["version"]})
+    yield info
+
+
+def _bound(seconds: float | str | None) -> str:
+    """The upper bound of a bucket as Prometheus writes it."""
+    if seconds is None:
+        return "+Inf"
+    number = float(seconds)
+    return "+Inf" if number == float("inf") else repr(number)
+
+
+_POD_TRANSPORT = ("pod", "transport")

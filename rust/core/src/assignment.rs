@@ -10,8 +10,9 @@ use alloc::collections::BinaryHeap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Range;
 
-use crate::contender::Contender;
+use crate::contender::{Contender, Permutation};
 use crate::logarithm::Times;
 
 /// The table, in terms of places in a list of contenders.
@@ -43,7 +44,7 @@ pub(crate) fn assign(
     let mut end = 0_u64;
     loop {
         let (running, weight) = race.still_running();
-        if race.free * running <= slots as usize / PAIRS_FRACTION {
+        if running == 1 || race.free * running <= slots as usize / PAIRS_FRACTION {
             break;
         }
         end = end.saturating_add((WINDOW / weight).max(1));
@@ -56,12 +57,13 @@ pub(crate) fn assign(
 
 const NOBODY: u16 = u16::MAX;
 
-/// How long a window is: the visits in it are about half of the number of slots. Longer ones
-/// displace more often, shorter ones start every contender more often.
-const WINDOW: u64 = 1 << 57;
+/// How long a window is: the visits in it are at most a quarter of the number of slots. Longer
+/// windows displace more often, shorter ones start every contender more often.
+const WINDOW: u64 = 1 << 56;
 
-/// The race ends when scoring every free slot for every pod with room is cheaper than to go on.
-const PAIRS_FRACTION: usize = 2;
+/// The race ends when the free slots, scored for every contender with room, are at most the
+/// number of slots divided by this: from then on that is cheaper than more visits in vain.
+const PAIRS_FRACTION: usize = 4;
 
 struct Race<'a> {
     slots: u32,
@@ -93,6 +95,7 @@ impl Race<'_> {
     /// Looks at all visits before `end` that have not been looked at.
     fn run_until(&mut self, end: u64) {
         let mut displaced = Vec::new();
+        // Pods of one weight are mostly alike, so what a weight means is kept for the next pod.
         let (mut weight, mut certain) = (0, 0);
         for place in 0..self.contenders.len() {
             if self.room[place] == 0 {
@@ -100,13 +103,12 @@ impl Race<'_> {
             }
             if self.contenders[place].weight != weight {
                 weight = self.contenders[place].weight;
-                certain = self.times.visits_until(end.saturating_mul(weight));
+                certain = self.certain_visits(end, weight);
             }
             self.run_one(place, end, certain, &mut displaced);
             while let Some(place) = displaced.pop() {
                 let place = usize::from(place);
-                let unweighted = end.saturating_mul(self.contenders[place].weight);
-                let certain = self.times.visits_until(unweighted);
+                let certain = self.certain_visits(end, self.contenders[place].weight);
                 self.run_one(place, end, certain, &mut displaced);
             }
         }
@@ -116,42 +118,58 @@ impl Race<'_> {
         }
     }
 
-    /// Lets one contender go on until `end`, or until it is full; its first `certain` visits are
-    /// known to be before `end`. Those that it displaces and that had stopped for being full are
-    /// added to `displaced`.
+    /// How many visits of a contender of this weight are before `end` for certain. The next one
+    /// may be too, since the pace of a weight is rounded down.
+    fn certain_visits(&self, end: u64, weight: u64) -> u32 {
+        self.times.visits_until(end.saturating_mul(weight))
+    }
+
+    /// Lets one contender go on until `end`, or until it is full. Those that it displaces and
+    /// that had stopped for being full are added to `displaced`.
     fn run_one(&mut self, place: usize, end: u64, certain: u32, displaced: &mut Vec<u16>) {
         let contender = &self.contenders[place];
-        let mut room = self.room[place];
-        let mut visit = self.next_visits[place];
-        while room > 0 {
-            if visit >= certain && (visit == self.slots || contender.time(self.times, visit) >= end)
-            {
-                break;
-            }
-            let slot = contender.permutation.slot(visit);
-            visit += 1;
-            if self.settled[slot as usize / 64] >> (slot % 64) & 1 == 1 {
-                continue;
-            }
-            let owner = self.owners[slot as usize];
-            if owner == NOBODY {
-                self.fresh.push(slot);
-            } else {
-                let other = &self.contenders[usize::from(owner)];
-                let held = (other.time_of_slot(self.times, slot), usize::from(owner));
-                if (contender.time(self.times, visit - 1), place) > held {
-                    continue;
+        let mut next = self.next_visits[place];
+        let mut open = Batch { visits: [(0, 0); BATCH as usize], count: 0 };
+        while self.room[place] > 0 {
+            let mut batch_end = certain.min(next + BATCH);
+            if next >= batch_end {
+                if next == self.slots || contender.time(self.times, next) >= end {
+                    break;
                 }
-                self.room[usize::from(owner)] += 1;
-                if self.room[usize::from(owner)] == 1 {
-                    displaced.push(owner);
-                }
+                batch_end = next + 1;
             }
-            self.owners[slot as usize] = place as u16;
-            room -= 1;
+            open.fill(contender.permutation, next..batch_end, &self.settled);
+            next = batch_end;
+            for (slot, visit) in open.visits[..open.count].iter().copied() {
+                if self.room[place] == 0 {
+                    next = visit;
+                    break;
+                }
+                self.call(place, slot, visit, displaced);
+            }
         }
-        self.room[place] = room;
-        self.next_visits[place] = visit;
+        self.next_visits[place] = next;
+    }
+
+    /// One visit of a contender with room to a slot that is not settled.
+    #[inline]
+    fn call(&mut self, place: usize, slot: u32, visit: u32, displaced: &mut Vec<u16>) {
+        let owner = self.owners[slot as usize];
+        if owner == NOBODY {
+            self.fresh.push(slot);
+        } else {
+            let other = usize::from(owner);
+            let held = (self.contenders[other].time_of_slot(self.times, slot), other);
+            if (self.contenders[place].time(self.times, visit), place) > held {
+                return;
+            }
+            if self.room[other] == 0 {
+                displaced.push(owner);
+            }
+            self.room[other] += 1;
+        }
+        self.owners[slot as usize] = place_number(place);
+        self.room[place] -= 1;
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
@@ -211,4 +229,36 @@ impl Race<'_> {
             })
             .min()
     }
+}
+
+/// How many visits are looked up before the first of them is acted on.
+const BATCH: u32 = 32;
+
+/// The next visits of one contender, without those to settled slots.
+struct Batch {
+    /// Slot and visit; only the first `count` mean anything.
+    visits: [(u32, u32); BATCH as usize],
+    count: usize,
+}
+
+impl Batch {
+    /// Looks up at most [`BATCH`] visits. Nothing foretells whether a slot is settled, so no
+    /// branch depends on it: a settled slot's entry is overwritten by the next.
+    #[inline]
+    fn fill(&mut self, order: Permutation, visits: Range<u32>, settled: &[u64]) {
+        self.count = 0;
+        for visit in visits {
+            let slot = order.slot(visit);
+            if let Some(entry) = self.visits.get_mut(self.count) {
+                *entry = (slot, visit);
+            }
+            let word = settled.get(slot as usize / 64).copied().unwrap_or_default();
+            self.count += usize::from((word >> (slot % 64)) & 1 == 0);
+        }
+    }
+}
+
+/// A view has fewer pods than a `u16` can count.
+fn place_number(place: usize) -> u16 {
+    u16::try_from(place).unwrap_or(NOBODY)
 }

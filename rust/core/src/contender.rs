@@ -104,9 +104,9 @@ impl Permutation {
     pub(crate) fn slot(self, visit: u32) -> u32 {
         let [m1, m2, m3] = self.factors;
         let x = visit.wrapping_mul(m1).wrapping_add(self.offset) & self.mask;
-        let x = (x ^ (x >> self.half)).wrapping_mul(m2) & self.mask;
-        let x = (x ^ (x >> self.half)).wrapping_mul(m3) & self.mask;
-        x ^ (x >> self.half)
+        let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m2) & self.mask;
+        let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m3) & self.mask;
+        x ^ x.wrapping_shr(self.half)
     }
 
     /// The visit in which `slot` is seen: the way back. A shift by at least half of the bits is
@@ -114,9 +114,9 @@ impl Permutation {
     #[inline]
     pub(crate) fn visit(self, slot: u32) -> u32 {
         let [m1, m2, m3] = self.inverses;
-        let x = (slot ^ (slot >> self.half)).wrapping_mul(m3) & self.mask;
-        let x = (x ^ (x >> self.half)).wrapping_mul(m2) & self.mask;
-        (x ^ (x >> self.half)).wrapping_sub(self.offset).wrapping_mul(m1) & self.mask
+        let x = (slot ^ slot.wrapping_shr(self.half)).wrapping_mul(m3) & self.mask;
+        let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m2) & self.mask;
+        (x ^ x.wrapping_shr(self.half)).wrapping_sub(self.offset).wrapping_mul(m1) & self.mask
     }
 }
 

@@ -1,0 +1,60 @@
+//! How many slots random joins and leaves move, divided by the least possible.
+//! `cargo run --release -p hashroute-core --example movement`.
+#![allow(clippy::print_stdout, reason = "this program's work is to print")]
+
+use std::error::Error;
+
+use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, View, hash_key};
+
+const EVENTS: u64 = 50;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("moved / least over {EVENTS} random joins and leaves");
+    println!("   slots epsilon  pods     mean    worst  fullest/bound");
+    for (slots, epsilon, pods) in [
+        (1 << 16, 0.05, 16),
+        (1 << 16, 0.05, 128),
+        (1 << 16, 0.05, 1000),
+        (1 << 16, 0.10, 1000),
+        (1 << 18, 0.05, 1000),
+    ] {
+        let history = history(Parameters::new(slots, epsilon, 0)?, pods)?;
+        let mean = history.ratios.iter().sum::<f64>() / history.events;
+        let worst = history.ratios.iter().copied().fold(0.0, f64::max);
+        println!("{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {:14.3}", history.fullest);
+    }
+    Ok(())
+}
+
+struct History {
+    ratios: Vec<f64>,
+    events: f64,
+    /// The largest part of its load bound that any pod ever filled.
+    fullest: f64,
+}
+
+fn history(parameters: Parameters, pods: u64) -> Result<History, Box<dyn Error>> {
+    let new_pod = |number: u64| PodId::new(&format!("pod-{number}")).map(Pod::new);
+    let first = (0..pods).map(new_pod).collect::<Result<Vec<_>, _>>()?;
+    let mut ring = Ring::build(View::new(Epoch::new(1), parameters, first)?)?;
+    let mut history = History { ratios: Vec::new(), events: 0.0, fullest: 0.0 };
+    for event in 0..EVENTS {
+        let dice = hash_key(&event.to_le_bytes());
+        let view = if dice.is_multiple_of(2) {
+            ring.view().with_pod(new_pod(pods + event)?)?
+        } else {
+            let all = ring.view().pods();
+            let leaving = usize::try_from(dice / 2)? % all.len();
+            ring.view().without_pod(all[leaving].id.as_str())?
+        };
+        let next = Ring::build(view)?;
+        let plan = ring.plan(&next, None)?;
+        history.ratios.push(f64::from(plan.moved_slots()) / f64::from(plan.least_slots()));
+        history.events += 1.0;
+        for (count, bound) in next.slot_counts().iter().zip(next.bounds()) {
+            history.fullest = history.fullest.max(f64::from(*count) / f64::from(*bound));
+        }
+        ring = next;
+    }
+    Ok(history)
+}

@@ -1,6 +1,6 @@
 """The native half of the `hashroute` package; use what `hashroute` exports."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, final
 
@@ -12,13 +12,15 @@ from hashroute._ring import Pod, PodState
 from hashroute.errors import Outcome
 from hashroute.router import Health, HealthOptions, Retries, Transport
 
-__all__ = ["Plan", "Ready", "Request", "Ring", "Route", "Router", "Sidecar", "View"]
+__all__ = ["Plan", "Ready", "Request", "Ring", "Route", "Router", "Sidecar", "View", "field_key"]
 
 _Key = str | Buffer | SupportsIndex
 _StatusFields = tuple[
     str, PodState, Health, float, str | None, int, int, int, int, int, int
 ]
 _PodFields = tuple[str, float, str | None, PodState, str | None, str | None]
+
+def field_key(message: bytes, path: Sequence[int], /) -> bytes | None: ...
 
 @final
 class View:
@@ -84,6 +86,7 @@ class Router:
     def request(self, key: _Key | None, idempotent: bool) -> Request: ...
     def apply_ring(self, ring: Ring) -> None: ...
     def report(self, pod: str, event: Literal["alive", "refused", "lost"]) -> None: ...
+    def wait_for_fall(self, seen: int, patience_seconds: float) -> int: ...
     def pod_statuses(self) -> list[_StatusFields]: ...
     @property
     def in_flight(self) -> int: ...

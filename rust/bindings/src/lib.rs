@@ -5,6 +5,7 @@ mod arguments;
 mod batch;
 mod catalogue;
 mod failure;
+mod field;
 mod keys;
 mod plan;
 mod request;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 /// The native half of the `hashroute` package; use what `hashroute` exports.
 #[pymodule(gil_used = false)]
 mod _hashroute {
+    #[pymodule_export]
+    use super::field::field_key;
     #[pymodule_export]
     use super::plan::Plan;
     #[pymodule_export]

@@ -104,6 +104,18 @@ impl Router {
         Ok(())
     }
 
+    /// Waits until more than `seen` falls of pods were counted, for at most `patience_seconds`;
+    /// returns how many were.
+    fn wait_for_fall(
+        &self,
+        py: Python<'_>,
+        seen: u64,
+        patience_seconds: &Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let patience = seconds(patience_seconds, "patience_seconds")?;
+        Ok(py.detach(|| self.0.wait_for_fall(seen, patience)))
+    }
+
     /// Returns how each pod does, in the order of the view.
     fn pod_statuses(&self) -> Vec<StatusFields> {
         let (fleet, now) = (self.0.fleet(), self.0.now());

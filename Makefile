@@ -54,6 +54,9 @@ test-rust:  ## unit, property and socket tests of the crates
 test-python: build  ## the Python surface and real processes on loopback
 	$(BIN)/python -m pytest
 
+fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
+	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
 fix: setup  ## formatters and safe lint fixes
 	$(CARGO) fmt --all
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 __all__ = ["AdminServer"]
 
 CONNECTIONS_MAX: Final = 16
-"""Connections at once, each with a thread. One more is answered 503 and closed."""
+"""Connections at once, each with a thread. More wait until one ends, which they do in time."""
 
 CONNECTION_SECONDS_MAX: Final = 10.0
 """Longer than any answer takes; a connection that is open still is cut."""
 
 LOOP_AGE_MS_MAX: Final = 1_000
 """A native loop that has not turned for so long is stuck: it turns ten times a second when idle."""
+
+_POLL_SECONDS: Final = 0.1
 
 _HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
@@ -73,13 +75,16 @@ class AdminServer:
         self.address = f"{host}:{self._server.server_address[1]}"
         """Where it listens, with the port that it got."""
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="hr-admin"
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _POLL_SECONDS},
+            name="hr-admin",
         )
         self._thread.daemon = True
         self._thread.start()
 
     def stop(self) -> None:
         """Takes no more connections, cuts those that are open, and returns when all is over."""
+        self._server.is_closing = True
         self._server.shutdown()
         self._thread.join()
         self._server.cut_connections(older_than_seconds=0.0)
@@ -179,6 +184,7 @@ class _Server(ThreadingMixIn, HTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = CONNECTIONS_MAX
 
     def __init__(self, address: tuple[str, int], pages: Pages) -> None:
         if ":" in address[0]:
@@ -186,6 +192,8 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.pages = pages
         self._opened_seconds: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self.is_closing = False
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -194,19 +202,21 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.server_name, self.server_port = "hashroute", int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        while not self._free.acquire(timeout=_POLL_SECONDS):
+            if self.is_closing:
+                self.shutdown_request(request)
+                return
+            self.service_actions()
         with self._lock:
-            is_full = len(self._opened_seconds) >= CONNECTIONS_MAX
-            if not is_full:
-                self._opened_seconds[request] = time.monotonic()
-        if is_full:
-            self._refuse(request)
-            return
+            self._opened_seconds[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
         with self._lock:
-            self._opened_seconds.pop(request, None)
+            was_open = self._opened_seconds.pop(request, None) is not None
         super().close_request(request)
+        if was_open:
+            self._free.release()
 
     def service_actions(self) -> None:
         self.cut_connections(older_than_seconds=CONNECTION_SECONDS_MAX)
@@ -227,20 +237,6 @@ class _Server(ThreadingMixIn, HTTPServer):
         level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
         facts = {"peer": client_address[0]}
         _log.log(level, "admin connection", exc_info=True, extra={"facts": facts})
-
-    def _refuse(self, request: socket.socket) -> None:
-        text = f"{CONNECTIONS_MAX} connections are open already\n".encode()
-        head = (
-            "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
-            f"Content-Length: {len(text)}\r\nRetry-After: 1\r\n\r\n"
-        )
-        try:
-            # The buffer of a new socket takes this at once, so the accepting thread never waits.
-            request.setblocking(False)
-            request.send(head.encode() + text)
-        except OSError as error:
-            _log.debug("not told", extra={"facts": {"error": error}})
-        super().close_request(request)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,11 +11,11 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from hashroute._release import release
 from hashroute._ring import Pod, Ring
 from hashroute.config import (
     ConfigurationFileError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from hashroute._ring import PodState
 
-__all__ = ["Change", "Controller", "NativeSidecar", "Reload", "movement", "release"]
+__all__ = ["Change", "Controller", "NativeSidecar", "Reload", "movement"]
 
 
 class NativeSidecar(Protocol):
@@ -267,14 +267,6 @@ def movement(before: Ring, after: Ring) -> tuple[int, int]:
     counts = [np.bincount(owners, minlength=len(ids)) for owners in (owners_before, owners_after)]
     gains = np.maximum(counts[1] - counts[0], 0)
     return int(np.count_nonzero(owners_before != owners_after)), int(gains.sum())
-
-
-def release() -> str:
-    """Returns the release of hashroute."""
-    try:
-        return version("hashroute")
-    except PackageNotFoundError:  # run from the source tree without being installed
-        return "unknown"
 
 
 def _owners(ring: Ring, ids: list[str], slots: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -194,7 +194,8 @@ def log_reload(reload: Reload) -> None:
 def _changed(context: grpc.ServicerContext, what: str, make: Callable[[], Change]) -> pb.Change:
     with _errors_as_status(context, what):
         change = make()
-    _log.info("view changed", extra={"facts": {"by": what, **_facts(change)}})
+    event = "view as before" if change.epoch == change.epoch_before else "view changed"
+    _log.info(event, extra={"facts": {"by": what, **_facts(change)}})
     return _change(change)
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 import click
 
+from hashroute._release import release
+
 __all__ = ["main"]
 
 # Name -> the line that `hashroute --help` shows, so that it imports no command.
@@ -65,6 +67,6 @@ Exit codes:
   2  it could not be found out: wrong usage, no such file, no sidecar
 """,
 )
-@click.version_option(package_name="hashroute", prog_name="hashroute")
+@click.version_option(release(), prog_name="hashroute")
 def main() -> None:
     """Route requests to pods by key: the same key always goes to the same pod."""

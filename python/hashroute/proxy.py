@@ -54,8 +54,7 @@ def run(file: Path, *, ready_fd: int | None = None, ready_file: Path | None = No
         0 after a stop, 1 if a second signal cut it short, 2 if it could not start.
 
     """
-    # The threads started below inherit the mask, so only sigwait in this one sees these signals.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signals = _Signals()
     # The check of the file says the same with its line.
     warnings.simplefilter("ignore", FewSlotsWarning)
     with ExitStack() as servers:
@@ -68,7 +67,7 @@ def run(file: Path, *, ready_fd: int | None = None, ready_file: Path | None = No
                 _log.error("not started", extra={"facts": {"reason": line}})
             return EXIT_NOT_STARTED
         servers.enter_context(_HealthLog(controller))
-        return _serve(controller)
+        return _serve(controller, signals)
 
 
 def _start(loaded: Loaded, servers: ExitStack) -> Controller:
@@ -116,16 +115,41 @@ def _tell(listening: Mapping[str, str], ready_fd: int | None, ready_file: Path |
     _notify_systemd("READY=1")
 
 
-def _serve(controller: Controller) -> int:
+class _Signals:
+    """The signals that steer the sidecar, one after another, whichever thread they reach.
+
+    numpy starts threads when it is imported, so before any mask of ours; a signal that is merely
+    blocked elsewhere would reach one of those and end the process. Hence handlers: the interpreter
+    writes the number of each signal to a socket, from whatever thread it is in.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        # A full socket holds hundreds of signals that say the same.
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda _number, _frame: None)
+
+    def next(self, timeout_seconds: float | None = None) -> signal.Signals | None:
+        """Waits for a signal and returns it, or None when the time is over."""
+        self._reader.settimeout(timeout_seconds)
+        try:
+            return signal.Signals(self._reader.recv(1)[0])
+        except TimeoutError:
+            return None
+
+
+def _serve(controller: Controller, signals: _Signals) -> int:
     while True:
-        number = signal.sigwait(_SIGNALS)
+        number = signals.next()
         if number == signal.SIGHUP:
             log_reload(controller.reload())
-            continue
-        return _stop(controller, signal.Signals(number))
+        elif number is not None:
+            return _stop(controller, signals, number)
 
 
-def _stop(controller: Controller, cause: signal.Signals) -> int:
+def _stop(controller: Controller, signals: _Signals, cause: signal.Signals) -> int:
     grace_seconds = controller.loaded.configuration.limits.shutdown_grace.total_seconds()
     _log.info("stopping", extra={"facts": {"signal": cause.name, "grace_seconds": grace_seconds}})
     _notify_systemd("STOPPING=1")
@@ -135,8 +159,7 @@ def _stop(controller: Controller, cause: signal.Signals) -> int:
     )
     stopper.start()
     while stopper.is_alive():
-        again = signal.sigtimedwait(_SIGNALS, _POLL_SECONDS)
-        if again is not None and again.si_signo != signal.SIGHUP:
+        if signals.next(_POLL_SECONDS) in {signal.SIGINT, signal.SIGTERM}:
             _log.warning("cut short", extra={"facts": {"reason": "a second signal"}})
             logging.shutdown()
             os._exit(EXIT_CUT)

@@ -87,8 +87,6 @@ class Program:
 
     def close(self) -> None:
         self.kill()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 class Pod(Program):
@@ -108,7 +106,8 @@ class Pod(Program):
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], SECONDS_MAX)
         assert readable, f"{self.name} did not start within {SECONDS_MAX} s"
-        ready, port = self.process.stdout.readline().split()
+        with self.process.stdout as output:
+            ready, port = output.readline().split()
         assert ready == b"ready"
         self.address = f"127.0.0.1:{int(port)}"
 

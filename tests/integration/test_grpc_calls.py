@@ -160,9 +160,9 @@ def test_a_method_that_no_pod_has_is_unimplemented(channel):
 
 
 def test_the_pod_is_told_the_callers_deadline(channel):
-    seconds = 25.0
-    answer = channel.unary_unary("/safe.Pod/Describe")(b"", timeout=seconds)
-    assert 0 < json.loads(answer)["seconds_left"] <= seconds
+    answer = channel.unary_unary("/safe.Pod/Describe")(b"", timeout=25.0)
+    # grpcio writes a deadline with three digits, rounded up.
+    assert 0 < json.loads(answer)["seconds_left"] < 25.2
 
 
 def test_no_deadline_is_made_up(channel):

@@ -1,16 +1,17 @@
-//! How many slots random joins and leaves move, divided by the least possible.
+//! How many slots random joins and leaves move, divided by the least possible; and how many of the
+//! slots of a pod that left went to the next pod of their preference list.
 //! `cargo run --release -p hashroute-core --example movement`.
 #![allow(clippy::print_stdout, reason = "this program's work is to print")]
 
 use std::error::Error;
 
-use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, View, hash_key};
+use hashroute_core::{Epoch, Parameters, Pod, PodId, PodIndex, Ring, Slot, View, hash_key};
 
 const EVENTS: u64 = 50;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("moved / least over {EVENTS} random joins and leaves");
-    println!("   slots epsilon  pods     mean    worst  fullest/bound");
+    println!("   slots epsilon  pods     mean    worst  fullest/bound  inherited");
     for (slots, epsilon, pods) in [
         (1 << 16, 0.05, 16),
         (1 << 16, 0.05, 128),
@@ -21,23 +22,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         let history = history(Parameters::new(slots, epsilon, 0)?, pods)?;
         let mean = history.ratios.iter().sum::<f64>() / history.events;
         let worst = history.ratios.iter().copied().fold(0.0, f64::max);
-        println!("{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {:14.3}", history.fullest);
+        let inherited = f64::from(history.inherited) / f64::from(history.orphaned);
+        let fullest = history.fullest;
+        println!(
+            "{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {fullest:14.3} {inherited:10.3}"
+        );
     }
     Ok(())
 }
 
+#[derive(Default)]
 struct History {
     ratios: Vec<f64>,
     events: f64,
     /// The largest part of its load bound that any pod ever filled.
     fullest: f64,
+    /// How many slots pods had that left, and how many of them the next preference got.
+    orphaned: u32,
+    inherited: u32,
 }
 
 fn history(parameters: Parameters, pods: u64) -> Result<History, Box<dyn Error>> {
     let new_pod = |number: u64| PodId::new(&format!("pod-{number}")).map(Pod::new);
     let first = (0..pods).map(new_pod).collect::<Result<Vec<_>, _>>()?;
     let mut ring = Ring::build(View::new(Epoch::new(1), parameters, first)?)?;
-    let mut history = History { ratios: Vec::new(), events: 0.0, fullest: 0.0 };
+    let mut history = History::default();
     for event in 0..EVENTS {
         let dice = hash_key(&event.to_le_bytes());
         let view = if dice.is_multiple_of(2) {
@@ -54,7 +63,23 @@ fn history(parameters: Parameters, pods: u64) -> Result<History, Box<dyn Error>>
         for (count, bound) in next.slot_counts().iter().zip(next.bounds()) {
             history.fullest = history.fullest.max(f64::from(*count) / f64::from(*bound));
         }
+        count_heirs(&ring, &next, &mut history);
         ring = next;
     }
     Ok(history)
+}
+
+fn count_heirs(before: &Ring, after: &Ring, history: &mut History) {
+    let gone = |pod: PodIndex| {
+        before.view().pod(pod).filter(|pod| after.view().index_of(pod.id.as_str()).is_none())
+    };
+    for slot in (0..before.view().parameters().slots()).map(Slot::new) {
+        if gone(before.owner(slot)).is_none() {
+            continue;
+        }
+        let id = |ring: &Ring, pod| ring.view().pod(pod).map(|pod| pod.id.clone());
+        let heir = before.preference(slot).nth(1).and_then(|pod| id(before, pod));
+        history.orphaned += 1;
+        history.inherited += u32::from(heir == id(after, after.owner(slot)));
+    }
 }

@@ -97,14 +97,15 @@ impl Ring {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "the shift leaves at most 24 bits")]
     pub fn slot_of_hash(&self, hash: u64) -> Slot {
-        Slot::new((hash >> self.shift) as u32)
+        Slot::new(hash.wrapping_shr(self.shift) as u32)
     }
 
     /// The pod that owns `slot`, taken modulo the number of slots. One load, no lock.
     #[inline]
     #[must_use]
     pub fn owner(&self, slot: Slot) -> PodIndex {
-        let place = slot.get() as usize & (self.owners.len() - 1);
+        // The number of slots is a power of two, so this is in range and no branch can panic.
+        let place = slot.get() as usize & self.owners.len().wrapping_sub(1);
         PodIndex::new(self.owners.get(place).copied().unwrap_or_default())
     }
 

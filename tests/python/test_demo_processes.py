@@ -256,7 +256,10 @@ class TestDisplay:
         now = time.monotonic()
         row = [now - 0.1, 0.002, "grpc", "sidecar", "NVDA", OK, "pod-a", "pod-a"]
         recorder.answered("model-1", [row] * 8)
-        pods = {name: PodSample("active", "up", 2, 0, 0) for name in ("pod-a", "pod-b")}
+        pods = {
+            name: PodSample("active", "up", in_flight=2, spills=0, failovers=0)
+            for name in ("pod-a", "pod-b")
+        }
         recorder.samples.append(Sample(5.0, 1, "0", 3, pods))
         recorder.events.append(Event(Kind.KILL, "pod-b", at=5.0, done_at=5.01))
         return recorder

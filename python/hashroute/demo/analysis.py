@@ -127,7 +127,7 @@ def _requests(recording: Recording) -> Requests:
         failed=Counter(answer.code for answer in recording.answers if answer.code != OK),
         unmatched=sum(totals.unmatched for totals in recording.totals.values()),
         retried=last.retries - first.retries,
-        spilled=last.spills - first.spills,
+        detours=last.detours - first.detours,
     )
 
 

@@ -75,7 +75,7 @@ class ModelServer:
         """
         match message:
             case {"follow": pods}:
-                say({"followed": self.follow(pods)})
+                say({"followed": await self.follow(pods)})
             case {"compare": compares}:
                 self._compares = compares
             case {"go": {"at": at, "seconds": seconds, "rate": rate}}:
@@ -84,12 +84,13 @@ class ModelServer:
             case _:
                 raise AssertionError(f"not a message to a model server: {message}")
 
-    def follow(self, pods: Sequence[Message]) -> str:
+    async def follow(self, pods: Sequence[Message]) -> str:
         """Routes by `pods` from now on; returns the digest of the ring computed here."""
         # Any order must give the same ring; a different one in each process makes every run check
         # that.
         shuffled = self._dice.sample(list(pods), len(pods))
-        self._ring = Ring([Pod(**pod) for pod in shuffled])
+        # Building a ring takes milliseconds, in which requests must go on leaving on time.
+        self._ring = await asyncio.to_thread(Ring, [Pod(**pod) for pod in shuffled])
         self._pods = {pod["id"]: Target(grpc=pod["grpc"], zmq=pod["zmq"]) for pod in pods}
         return self._ring.digest
 

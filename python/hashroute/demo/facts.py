@@ -112,7 +112,8 @@ class Requests:
         failed: Errors, by code.
         unmatched: Replies that no request was waiting for.
         retried: Tries that the sidecar repeated elsewhere.
-        spilled: Requests that the load bound sent past their owner.
+        detours: Requests that by the sidecar's own account may have been answered by another than
+            their owner: its retries, failovers and spills.
     """
 
     sent: int
@@ -120,7 +121,7 @@ class Requests:
     failed: Mapping[str, int]
     unmatched: int
     retried: int
-    spilled: int
+    detours: int
 
 
 @dataclass(frozen=True, slots=True)

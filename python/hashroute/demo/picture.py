@@ -23,6 +23,8 @@ EVENTS_TOP = 14
 EVENT_ROWS = 2
 BINS = 120
 
+ROUND_STEPS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+
 LATENCY_SECONDS_MIN = 1e-4
 LATENCY_SECONDS_MAX = 1.0
 LATENCY_GRID = ((1e-4, "0.1 ms"), (1e-3, "1 ms"), (1e-2, "10 ms"), (1e-1, "100 ms"), (1.0, "1 s"))
@@ -243,9 +245,9 @@ def _latency_y(seconds: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """Returns the next of 1, 2, 2.5, 5 times a power of ten."""
+    """Returns the next round number: one of `ROUND_STEPS` times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1.0, 2.0, 2.5, 5.0, 10.0) if step * power >= value)
+    return next(step * power for step in ROUND_STEPS if step * power >= value)
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

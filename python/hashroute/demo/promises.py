@@ -56,23 +56,22 @@ def _determinism(recording: Recording, facts: Facts) -> Verdict:
         for follows in recording.rings
     ]
     agreeing = sum(len(distinct) == 1 for distinct in digests)
-    judged = [a for a in recording.answers if a.code == OK]
-    strays = sum(not _expected(recording, answer) for answer in judged)
-    misnamed = sum(a.named_pod not in {"", a.pod} for a in judged)
+    judged = [a for a in recording.answers if a.code == OK and a.path is Path.SIDECAR]
+    away = sum(not _by_owner(recording, answer) for answer in judged)
+    unforeseen = sum(not _foreseen(recording, answer) for answer in judged)
+    misnamed = sum(answer.named_pod not in {"", answer.pod} for answer in judged)
     return Verdict(
         promise="P1",
         title="Determinism",
-        held=agreeing == len(digests) and strays <= facts.requests.spilled and misnamed == 0,
+        held=agreeing == len(digests) and away <= facts.requests.detours and misnamed == 0,
         judged=(
             "The sidecar, the demo and each model server, every one handed the pods in another "
-            "order, "
-            f"computed one digest in {agreeing} of {len(digests)} rings. "
-            f"{len(judged) - strays:,} of {len(judged):,} answers came from the pod that the "
-            "preference list "
-            f"names for that moment; the others, {strays}, may be no more than the "
-            f"{facts.requests.spilled} "
-            f"that the sidecar counted as spilled. {misnamed} carried another pod's name in "
-            "x-hashroute-pod."
+            f"order, computed one digest in {agreeing} of {len(digests)} rings. "
+            f"{len(judged) - away:,} of {len(judged):,} answers came from the owner of the key. "
+            f"Of the other {away:,} all but {unforeseen:,} came from the next on the preference "
+            "list while the owner was out; the sidecar itself accounts for "
+            f"{facts.requests.detours:,} failovers, retries and spills, and no more may have "
+            f"gone elsewhere. {misnamed} carried another pod's name in x-hashroute-pod."
         ),
     )
 
@@ -179,16 +178,20 @@ def _fullness(ring: Ring) -> float:
     )
 
 
-def _expected(recording: Recording, answer: Answer) -> bool:
+def _by_owner(recording: Recording, answer: Answer) -> bool:
+    """Returns whether the owner answered, in any of the rings that may have been followed."""
+    return any(
+        follows.ring.owner(answer.symbol) == answer.pod
+        for follows in _rings_during(recording, answer)
+    )
+
+
+def _foreseen(recording: Recording, answer: Answer) -> bool:
     """Returns whether the pod that answered is one that the preference list names for that time.
 
     While a pod is out, or may not be known to be back, the list may be walked past it; while the
     ring changes, the ring before and the one after may both be followed.
     """
-    if answer.path is Path.DIRECT:
-        return any(
-            r.ring.owner(answer.symbol) == answer.pod for r in _rings_during(recording, answer)
-        )
     out = set(_pods_out(recording, answer))
     for follows in _rings_during(recording, answer):
         for pod in follows.ring.preference(answer.symbol, len(follows.ring.pods)):

@@ -105,21 +105,29 @@ class PodSample:
         state: Its state in the view: `active`, `draining`, ….
         health: The worse of its transports: `up`, `suspect` or `down`.
         in_flight: Requests in flight over both transports.
-        retries: Retries after a try at this pod, since the sidecar started.
-        spills: Requests that the load bound sent here instead of to their owner, since the sidecar
-            started.
+        spills: Requests that came to it since the sidecar started because a pod before it on the
+            preference list was at its load bound.
+        failovers: Requests that came to it because a pod before it was down.
     """
 
     state: str
     health: str
     in_flight: int
-    retries: int
     spills: int
+    failovers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the sidecar said of itself at one moment."""
+    """What the sidecar said of itself at one moment.
+
+    Attributes:
+        at: When it was asked.
+        epoch: The epoch of its view.
+        digest: The digest of its ring.
+        retries: Tries that it repeated elsewhere since it started.
+        pods: By id; those of its view.
+    """
 
     at: float
     epoch: int
@@ -128,9 +136,10 @@ class Sample:
     pods: Mapping[str, PodSample]
 
     @property
-    def spills(self) -> int:
-        """Requests that the load bound sent past their owner, since the sidecar started."""
-        return sum(pod.spills for pod in self.pods.values())
+    def detours(self) -> int:
+        """Requests that by its own account may have been answered by another than the owner."""
+        passed_over = sum(pod.spills + pod.failovers for pod in self.pods.values())
+        return self.retries + passed_over
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from importlib import resources
 from os import cpu_count
 from typing import TYPE_CHECKING
 
-from hashroute.control import release
+from hashroute._release import release
 from hashroute.demo.picture import Picture
 from hashroute.demo.records import Kind, Recording
-from hashroute.demo.tables import Table, headline, milliseconds, recovery, tables
+from hashroute.demo.tables import Table, headline, milliseconds, recovery, tables, transport_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,14 +96,14 @@ def _tiles(facts: Facts) -> Iterator[tuple[str, str]]:
     yield f"{failed:,}", f"failed of {facts.requests.sent:,} requests"
     for event in facts.events:
         if event.event.kind is Kind.KILL:
-            yield recovery(event), "late after a pod was killed"
+            yield recovery(event), "all on time after a pod was killed"
         if event.event.kind is Kind.FREEZE:
-            yield recovery(event), "until none was late after a pod froze"
+            yield recovery(event), "until all were on time after a pod froze"
     for event in facts.events:
         if event.event.kind is Kind.ADD:
             yield f"{event.moved_to_least:.2f}", "slots moved to the new pod, against the least"
     for added in facts.added:
-        name = "gRPC" if added.transport == "grpc" else "ZeroMQ"
+        name = transport_name(added.transport)
         yield milliseconds(added.p50), f"added by the sidecar, {name} p50"
 
 

@@ -12,6 +12,7 @@ import webbrowser
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -146,7 +147,6 @@ async def _play(options: Options, console: Console) -> Recording:
 
 def _show(console: Console, facts: Facts, verdicts: Sequence[Verdict], page: Path) -> None:
     for table in tables(facts):
-        console.print()
         console.print(_rich(table))
         for note in table.notes:
             console.print(Text(note, style="dim"))
@@ -165,7 +165,14 @@ def _style(verdict: Verdict) -> str:
 
 
 def _rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, title_justify="left", title_style="bold")
+    # Set this tightly, every table fits a terminal of 80 columns.
+    shown = RichTable(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for number, heading in enumerate(table.columns):
         shown.add_column(heading, justify="left" if number < table.labels else "right")
     for row in table.rows:

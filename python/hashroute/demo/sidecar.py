@@ -125,8 +125,8 @@ class Sidecar:
                     state=pod.state,
                     health=pod.health,
                     in_flight=sum(pod.in_flight.values()),
-                    retries=pod.retries,
                     spills=pod.spills,
+                    failovers=pod.failovers,
                 )
                 for pod in status.pods
             },

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashroute.demo.records import Kind
+from hashroute.demo.records import Kind, Transport
 
 if TYPE_CHECKING:
     from hashroute.demo.facts import AddedLatency, EventFacts, Facts, PodFacts
@@ -15,7 +15,7 @@ NOTHING = "-"
 
 EVENT_WORDS = {
     Kind.KILL: "kill -9",
-    Kind.RESTART: "start again",
+    Kind.RESTART: "restart",
     Kind.FREEZE: "freeze",
     Kind.RESUME: "resume",
     Kind.DRAIN: "drain",
@@ -49,37 +49,39 @@ def tables(facts: Facts) -> tuple[Table, ...]:
 
 def events_table(facts: Facts) -> Table:
     """Returns what each event did."""
+    late = (
+        "On time after: from the event until no answer for that pod's keys was late, which is over "
+        f"{milliseconds(facts.late_seconds)} net of machine stalls; “at once” if none was. "
+        "Back after: until the pod's first answer once it could serve."
+    )
+    moved = (
+        "Killing or freezing a pod leaves the ring as it is: exactly its own slots fall through to "
+        "their next preference."
+    )
     return Table(
         title="What happened, and what it cost",
         columns=(
             "at",
             "event",
-            "slots moved / least",
+            "moved / least slots",
             "failed",
             "retried",
-            "none late after",
-            "serves again after",
+            "on time after",
+            "back after",
         ),
         labels=2,
         rows=tuple(_event_row(event) for event in facts.events),
-        notes=(
-            (
-                f"Late is over {milliseconds(facts.late_seconds)} net of machine stalls. “None "
-                "late after” counts from "
-                "the event to the last late answer for the keys of that pod; “none” means that no "
-                "answer was late."
-            ),
-            (
-                "Killing or freezing a pod leaves the ring as it is: exactly its own slots fall "
-                "through to their "
-                "next preference."
-            ),
-        ),
+        notes=(late, moved),
     )
 
 
 def pods_table(facts: Facts) -> Table:
     """Returns the part that each pod had."""
+    note = (
+        "Keys: the share of the slots. A few symbols draw most requests, so equal shares of keys "
+        "are not equal shares of requests. By volume: what its keys should draw by traded volume, "
+        "had no pod dropped."
+    )
     return Table(
         title="Each pod's share",
         columns=(
@@ -88,47 +90,27 @@ def pods_table(facts: Facts) -> Table:
             "keys at start",
             "keys at end",
             "requests",
-            "of all requests",
-            "expected by volume",
+            "share",
+            "by volume",
         ),
         labels=2,
         rows=tuple(_pod_row(pod) for pod in facts.pods),
-        notes=(
-            (
-                "Keys are the share of the 65,536 slots. A few symbols draw most requests, so "
-                "equal shares of keys are "
-                "not equal shares of requests; expected is what the slots' symbols draw by traded "
-                "volume, had no pod "
-                "dropped."
-            ),
-        ),
+        notes=(note,),
     )
 
 
 def added_table(facts: Facts) -> Table:
     """Returns what the sidecar adds to a request."""
+    note = (
+        "Half of the requests went straight to the pod that owns their key, in between and from "
+        "the same clients. All ends are Python, on a machine shared with everything else here."
+    )
     return Table(
-        title="Latency: direct, and through the sidecar",
-        columns=(
-            "transport",
-            "direct p50",
-            "direct p99",
-            "sidecar p50",
-            "sidecar p99",
-            "added p50",
-            "added p99",
-            "requests",
-        ),
+        title="Latency, p50 / p99",
+        columns=("transport", "direct", "by the sidecar", "added", "requests"),
         labels=1,
         rows=tuple(_added_row(added) for added in facts.added),
-        notes=(
-            (
-                "The same model servers send every other request straight to the pod that owns its "
-                "key, in the same "
-                "seconds. These are the latencies of Python clients and Python pods on a busy "
-                "machine."
-            ),
-        ),
+        notes=(note,),
     )
 
 
@@ -150,9 +132,14 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.0f} ms" if abs(value) >= 20 else f"{value:.2f} ms"
 
 
+def transport_name(transport: Transport) -> str:
+    """Returns how people write `transport`."""
+    return {Transport.GRPC: "gRPC", Transport.ZMQ: "ZeroMQ"}[transport]
+
+
 def recovery(event: EventFacts) -> str:
     """Returns the time until no request was late, in words."""
-    return milliseconds(event.recovery_seconds) if event.recovery_seconds else "none"
+    return milliseconds(event.recovery_seconds) if event.recovery_seconds else "at once"
 
 
 def _event_row(facts: EventFacts) -> tuple[str, ...]:
@@ -182,13 +169,10 @@ def _pod_row(facts: PodFacts) -> tuple[str, ...]:
 
 def _added_row(added: AddedLatency) -> tuple[str, ...]:
     return (
-        "gRPC" if added.transport == "grpc" else "ZeroMQ",
-        milliseconds(added.direct.p50),
-        milliseconds(added.direct.p99),
-        milliseconds(added.sidecar.p50),
-        milliseconds(added.sidecar.p99),
-        _signed(added.p50),
-        _signed(added.p99),
+        transport_name(added.transport),
+        _pair(added.direct.p50, added.direct.p99),
+        _pair(added.sidecar.p50, added.sidecar.p99),
+        _pair(added.p50, added.p99, sign="+"),
         f"{added.direct.count:,} + {added.sidecar.count:,}",
     )
 
@@ -197,5 +181,7 @@ def _share(fraction: float) -> str:
     return f"{fraction:.1%}" if fraction else NOTHING
 
 
-def _signed(seconds: float) -> str:
-    return NOTHING if math.isnan(seconds) else f"{seconds * 1e3:+.2f} ms"
+def _pair(p50: float, p99: float, *, sign: str = "") -> str:
+    if math.isnan(p50):
+        return NOTHING
+    return f"{p50 * 1e3:{sign}.2f} / {p99 * 1e3:{sign}.2f} ms"

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use hashroute_core::Slot;
 use hashroute_dataplane::error::{ErrorCode, Outcome};
-use hashroute_dataplane::fleet::{Answer, Permit, Reason as ChoiceReason, Tried};
+use hashroute_dataplane::fleet::{Answer, Fleet, Permit, Reason as ChoiceReason, Tried};
 use hashroute_dataplane::grpc::Status;
 use hashroute_dataplane::health::{Event, Health};
 use hashroute_dataplane::retry::{Cost, Failure, Progress, Verdict};
@@ -25,26 +25,49 @@ enum Attempt {
         is_sent: bool,
     },
     Failed(PodFailure),
-    /// The pod was found down, and the request is to go elsewhere.
-    MoveOn,
+    /// The pod was found down, and the request is to go here instead.
+    MoveOn(Permit),
     /// The request cannot be written as HTTP/2.
     Unsendable,
+}
+
+/// The pods of a slot, as one request goes along them.
+struct Way<'a> {
+    fleet: &'a Fleet,
+    slot: Slot,
+    tried: Tried,
+}
+
+impl Way<'_> {
+    /// The next pod. When all were tried they are tried again: the number of attempts is limited,
+    /// and a pod that has just come back is better than an error.
+    fn next(&mut self) -> Result<Permit, Failed> {
+        let mut chosen = self.fleet.choose(self.slot, &self.tried);
+        if chosen.is_err() {
+            self.tried = Tried::none();
+            chosen = self.fleet.choose(self.slot, &self.tried);
+        }
+        chosen.map_err(|none| {
+            Failed::error(ErrorCode::Unavailable, Outcome::NotApplied, none.to_string())
+        })
+    }
+
+    /// A pod that is better than one that is down, if there is one.
+    fn better_than(&mut self, down: &Permit) -> Option<Permit> {
+        self.tried.insert(down.pod());
+        let permit = self.fleet.choose(self.slot, &self.tried).ok()?;
+        (permit.reason() != ChoiceReason::LastResort).then_some(permit)
+    }
 }
 
 impl Call<'_> {
     /// Goes along the pods of `slot` until one answers, or there is a reason to stop.
     pub(super) async fn try_pods(&mut self, slot: Slot) -> Result<Status, Failed> {
         let table = Rc::clone(&self.table);
-        let mut tried = Tried::none();
-        let mut last_failure = String::new();
+        let mut way = Way { fleet: &table.routing.grpc_side.fleet, slot, tried: Tried::none() };
+        let mut permit = way.next()?;
         loop {
-            let chosen = table.routing.grpc_side.fleet.choose(slot, &tried);
-            let permit = chosen.map_err(|none| {
-                let text = format!("{none}{last_failure}");
-                Failed::error(ErrorCode::Unavailable, self.attempts.outcome(false), text)
-            })?;
-            tried.insert(permit.pod());
-            match self.attempt(&permit).await {
+            let next = match self.attempt(&permit, &mut way).await {
                 Attempt::Answered(status) => {
                     self.note(&permit, Event::RequestSucceeded);
                     let is_ok = status == Status::Ok;
@@ -61,18 +84,22 @@ impl Call<'_> {
                     permit.finish(Answer::Error);
                     return Err(Failed::error(ErrorCode::DeadlineExceeded, outcome, text));
                 }
-                Attempt::MoveOn => last_failure = format!("; {} was found down", name(&permit)),
+                Attempt::MoveOn(next) => next,
                 Attempt::Failed(failed) => {
-                    let text = describe(failed, &name(&permit));
                     let verdict = self.judge(failed.failure);
                     if !matches!(verdict, Verdict::Retry(_)) {
+                        let text = describe(failed, &name(&permit));
                         permit.finish(Answer::Error);
                         return Err(self.give_up(failed, verdict, text));
                     }
-                    last_failure = format!("; {text}");
+                    // A pod that said goodbye on one connection takes requests on the next.
+                    if failed.failure != Failure::GoAwayBeyond {
+                        way.tried.insert(permit.pod());
+                    }
+                    way.next()?
                 }
-            }
-            permit.finish(Answer::Error);
+            };
+            std::mem::replace(&mut permit, next).finish(Answer::Error);
             self.gateway.shared.metrics.grpc.retries.increment();
             self.body.rewind();
             if let Some(left) = self.deadline.left() {
@@ -82,7 +109,7 @@ impl Call<'_> {
     }
 
     /// Sends the request to one pod and passes the answer on.
-    async fn attempt(&mut self, permit: &Permit) -> Attempt {
+    async fn attempt(&mut self, permit: &Permit, way: &mut Way<'_>) -> Attempt {
         let table = Rc::clone(&self.table);
         let Some(upstream) = table.upstream(permit.pod()) else {
             return Attempt::Failed(UNREACHABLE);
@@ -128,12 +155,16 @@ impl Call<'_> {
                 Poll::Pending
             })
             .await;
-            match ended {
-                Some(attempt) => return attempt,
-                None => match self.judge(Failure::PodDown) {
-                    Verdict::Retry(_) => return Attempt::MoveOn,
-                    Verdict::Wait | Verdict::Fail(_) => may_move_on = false,
-                },
+            if let Some(attempt) = ended {
+                return attempt;
+            }
+            // Found down. Without a better pod, or without leave to repeat, patience is best: the
+            // pod may yet answer, and the end of its connection would be told.
+            may_move_on = false;
+            if let Some(better) = way.better_than(permit)
+                && matches!(self.judge(Failure::PodDown), Verdict::Retry(_))
+            {
+                return Attempt::MoveOn(better);
             }
         }
     }

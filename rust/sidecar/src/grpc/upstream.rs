@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
 use hashroute_core::PodId;
 use hashroute_dataplane::health::Event;
 use http::Request;
@@ -48,6 +48,8 @@ struct Link {
     id: u64,
     sender: SendRequest<Bytes>,
     streams: Rc<Cell<usize>>,
+    /// False once it was seen that it has ended.
+    takes_requests: bool,
 }
 
 /// A request under way.
@@ -166,7 +168,6 @@ impl Upstream {
             if !link.has_ended() {
                 return Err(NotOpened::Unsendable);
             }
-            links.remove(index);
         }
         Ok(None)
     }
@@ -174,23 +175,21 @@ impl Upstream {
     /// Whether the keeper is to connect: there is no connection, or all are full and another is allowed.
     fn wants_link(&self) -> bool {
         let mut links = self.links.borrow_mut();
-        links.retain_mut(|link| !link.has_ended());
-        links.len() < LINKS_MAX && !links.iter().any(Link::has_room)
+        let mut open = 0;
+        for link in links.iter_mut().filter_map(|link| (!link.has_ended()).then_some(&*link)) {
+            if link.has_room() {
+                return false;
+            }
+            open += 1;
+        }
+        open < LINKS_MAX
     }
 
-    fn add_link(&self, sender: SendRequest<Bytes>) -> u64 {
-        let id = self.link_ids.get();
-        self.link_ids.set(id + 1);
-        self.links.borrow_mut().push(Link { id, sender, streams: Rc::default() });
-        id
-    }
-
-    /// Forgets a connection that ended. Returns whether it ended without a farewell.
+    /// Forgets a connection that ended. Returns whether the pod had said so before.
     fn remove_link(&self, id: u64) -> bool {
         let mut links = self.links.borrow_mut();
         let Some(index) = links.iter().position(|link| link.id == id) else { return false };
-        let mut link = links.swap_remove(index);
-        !link.said_goodbye()
+        links.swap_remove(index).said_goodbye()
     }
 
     fn report(&self, event: Event) {
@@ -204,12 +203,14 @@ impl Upstream {
 
 impl Link {
     fn has_room(&self) -> bool {
-        self.streams.get() < self.sender.current_max_send_streams().min(STREAMS_MAX_USIZE)
+        let limit = self.sender.current_max_send_streams().min(STREAMS_MAX_USIZE);
+        self.takes_requests && self.streams.get() < limit
     }
 
-    /// Whether it takes no new stream any more: broken, said goodbye, or out of stream numbers.
+    /// Whether it takes no request any more: broken, said goodbye, or out of stream numbers.
     fn has_ended(&mut self) -> bool {
-        matches!(self.poll_ready(), Poll::Ready(Err(_)))
+        self.takes_requests &= !matches!(self.poll_ready(), Poll::Ready(Err(_)));
+        !self.takes_requests
     }
 
     fn said_goodbye(&mut self) -> bool {
@@ -246,46 +247,60 @@ async fn keep(upstream: Rc<Upstream>) {
     }
 }
 
+/// Connects, and waits for the pod's settings: a process that stands still gets its connections from
+/// the kernel, but not its settings from them.
 async fn establish(upstream: &Rc<Upstream>) -> Result<(), Box<dyn std::error::Error>> {
     let limits = upstream.shared.limits;
     let socket = connect(&upstream.address, limits.keepalive).await?;
     let socket = BatchedSocket::new(socket, Bytes::new());
     let (sender, connection) = client_builder(&limits).handshake(socket.clone()).await?;
-    let id = upstream.add_link(sender);
-    spawn_local(drive(Rc::clone(upstream), id, connection, socket));
+    let mut driver = Driver { connection, socket };
+    poll_fn(|cx| driver.poll_settled(cx)).await?;
+    let id = upstream.link_ids.get();
+    upstream.link_ids.set(id + 1);
+    let link = Link { id, sender, streams: Rc::default(), takes_requests: true };
+    upstream.links.borrow_mut().push(link);
+    spawn_local(drive(Rc::clone(upstream), id, driver));
     Ok(())
 }
 
 /// Moves the bytes of one connection until it ends.
-async fn drive(
-    upstream: Rc<Upstream>,
-    id: u64,
-    mut connection: Connection<BatchedSocket, Bytes>,
-    socket: BatchedSocket,
-) {
-    let broken = poll_fn(|cx| poll_drive(&mut connection, &socket, cx)).await;
-    let unannounced = upstream.remove_link(id);
-    if (broken || unannounced) && !upstream.is_retired.get() {
+async fn drive(upstream: Rc<Upstream>, id: u64, mut driver: Driver) {
+    let ended = poll_fn(|cx| driver.poll(cx)).await;
+    let is_announced = upstream.remove_link(id);
+    if (ended.is_err() || !is_announced) && !upstream.is_retired.get() {
         upstream.report(Event::ConnectionLost);
     }
-    // After the report: a request that is woken by the end of its stream finds the pod judged already.
-    drop(connection);
     upstream.wanted.notify_one();
 }
 
-/// Ready when the connection ended, with whether that was an error.
-fn poll_drive(
-    connection: &mut Connection<BatchedSocket, Bytes>,
-    socket: &BatchedSocket,
-    cx: &mut Context<'_>,
-) -> Poll<bool> {
-    loop {
-        let ended = Pin::new(&mut *connection).poll(cx);
-        match socket.poll_send(cx) {
-            Poll::Ready(Ok(true)) => {}
-            Poll::Ready(Ok(false) | Err(_)) | Poll::Pending => {
-                return ended.map(|result| result.is_err());
+/// What moves the bytes of one connection.
+struct Driver {
+    connection: Connection<BatchedSocket, Bytes>,
+    socket: BatchedSocket,
+}
+
+impl Driver {
+    /// Ready when the connection ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            let ended = Pin::new(&mut self.connection).poll(cx);
+            match self.socket.poll_send(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) | Poll::Pending => return ended,
             }
+        }
+    }
+
+    /// Ready when the pod's settings have come, or never will.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        match self.poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(Reason::NO_ERROR.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if self.connection.max_concurrent_send_streams() > 0 => {
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -295,6 +310,8 @@ fn client_builder(limits: &LimitSettings) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        // None before the pod has said how many.
+        .initial_max_send_streams(0)
         .initial_window_size(limits.stream_window_bytes)
         .initial_connection_window_size(window)
         .max_header_list_size(limits.header_list_bytes)

@@ -21,8 +21,8 @@ SCHEMA: dict[str, Any] = json.loads((ROOT / "python/hashroute/config.schema.json
 EXAMPLES = [ROOT / "examples/hashroute.toml"]
 
 
-def test_schema_and_reference_are_up_to_date() -> None:
-    command = [sys.executable, str(ROOT / "tools/configuration.py"), "--check"]
+def test_schema_and_references_are_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "tools/reference.py"), "--check"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -1,7 +1,7 @@
 """The shape of a configuration: what may be written, the defaults, and why they are what they are.
 
 The tables of ``docs/configuration.md`` and the JSON Schema are made from this module by
-``tools/configuration.py``, so a description here is what users read.
+``tools/reference.py``, so a description here is what users read.
 """
 
 from datetime import timedelta

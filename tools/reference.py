@@ -1,35 +1,39 @@
-"""Writes what follows from the configuration models: the JSON Schema and the reference tables.
+"""Writes what follows from the code: the schema and the reference of configurations and commands.
 
-`python tools/configuration.py` writes `python/hashroute/config.schema.json` and the part of
-`docs/configuration.md` between its markers; with `--check` it changes nothing and exits 1 if
-either is stale. A test runs the check.
+`python tools/reference.py` writes `python/hashroute/config.schema.json` and the parts of
+`docs/configuration.md` and `docs/cli.md` between their markers; with `--check` it changes nothing
+and exits 1 if one of them is stale. A test runs the check.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
+from hashroute.cli import COMMANDS
 from hashroute.config import Configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "python/hashroute/config.schema.json"
-REFERENCE = ROOT / "docs/configuration.md"
-BEGIN = "<!-- begin: made by tools/configuration.py -->\n"
-END = "<!-- end: made by tools/configuration.py -->\n"
+CONFIGURATION = ROOT / "docs/configuration.md"
+COMMAND_LINE = ROOT / "docs/cli.md"
+BEGIN = "<!-- begin: made by tools/reference.py -->\n"
+END = "<!-- end: made by tools/reference.py -->\n"
 
 # Table in the file -> heading. The order is that of the models.
 HEADINGS = {"pods": "[pods.NAME]", "routes": "[[routes]]"}
 
 
 def main(arguments: list[str]) -> int:
-    """Writes or checks both files and returns the exit code."""
+    """Writes or checks the files and returns the exit code."""
     stale = [path for path, text in wanted().items() if not holds(path, text)]
     if "--check" in arguments:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is stale: run `python tools/configuration.py`")
+            print(f"{path.relative_to(ROOT)} is stale: run `python tools/reference.py`")
         return 1 if stale else 0
     for path in stale:
         path.write_text(wanted()[path], encoding="utf-8")
@@ -39,13 +43,18 @@ def main(arguments: list[str]) -> int:
 
 def wanted() -> dict[Path, str]:
     """Returns each file's whole text as it should be."""
-    around = REFERENCE.read_text(encoding="utf-8")
-    before, _, rest = around.partition(BEGIN)
-    _, _, after = rest.partition(END)
     return {
         SCHEMA: json.dumps(schema(), indent=2) + "\n",
-        REFERENCE: before + BEGIN + reference() + END + after,
+        CONFIGURATION: between_markers(CONFIGURATION, keys()),
+        COMMAND_LINE: between_markers(COMMAND_LINE, commands()),
     }
+
+
+def between_markers(path: Path, text: str) -> str:
+    """Returns the text of `path` with `text` between its markers."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{text}{END}{after}"
 
 
 def holds(path: Path, text: str) -> bool:
@@ -83,7 +92,7 @@ def without_null(entry: dict[str, Any]) -> None:
         entry.update(choices[0])
 
 
-def reference() -> str:
+def keys() -> str:
     """Returns a section for each table: what it is, then a row for each key."""
     document = schema()
     parts: list[str] = []
@@ -133,6 +142,45 @@ def kind_of(entry: dict[str, Any]) -> str:
 def plain(number: float) -> str:
     """Returns a number without an exponent."""
     return f"{number:f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
+
+
+def commands() -> str:
+    """Returns a section for each command: what it does, its options, examples and exit codes."""
+    parts: list[str] = []
+    for name in COMMANDS:
+        command: click.Command = getattr(importlib.import_module(f"hashroute.cli.{name}"), name)
+        context = click.Context(command, info_name=f"hashroute {name}")
+        usage = " ".join(command.collect_usage_pieces(context))
+        parts += [f"\n## `hashroute {name}`\n", f"\n```\nhashroute {name} {usage}\n```\n"]
+        parts.append(f"\n{prose(command.help or '')}\n")
+        rows = [option_row(one) for one in command.params if isinstance(one, click.Option)]
+        if rows:
+            parts += ["\n| option | meaning | default |\n|---|---|---|\n", *rows]
+        parts.append(f"\n```\n{literal(command.epilog or '')}\n```\n")
+    return "".join(parts) + "\n"
+
+
+def prose(text: str) -> str:
+    """Returns the help of a command without its indentation and marks."""
+    return "\n".join(line.strip() for line in text.replace("\b", "").strip().splitlines())
+
+
+def literal(text: str) -> str:
+    """Returns examples and exit codes as the terminal shows them."""
+    return text.replace("\b\n", "").strip()
+
+
+def option_row(option: click.Option) -> str:
+    """Returns the table row of one option."""
+    names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+    if not option.is_flag:
+        names = f"{names} {option.make_metavar(click.Context(click.Command('x')))}"
+    environment = f" Or `{option.envvar}` in the environment." if option.envvar else ""
+    has_default = not option.is_flag and isinstance(option.default, str | int | float)
+    default = f"`{option.default}`" if has_default else ""
+    required = "required" if option.required else default
+    meaning = f"{option.help}{environment}".replace("|", "\\|")
+    return f"| {names.replace('|', chr(92) + '|')} | {meaning} | {required} |\n"
 
 
 if __name__ == "__main__":

@@ -78,16 +78,6 @@ impl ErrorCode {
             Self::ResourceExhausted => Status::ResourceExhausted,
         }
     }
-
-    /// Whether the same request may succeed later, unchanged. The outcome says whether it may be
-    /// sent again.
-    #[must_use]
-    pub const fn is_retryable(self) -> bool {
-        match self {
-            Self::MissingKey | Self::Malformed => false,
-            Self::Unavailable | Self::DeadlineExceeded | Self::ResourceExhausted => true,
-        }
-    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -107,14 +97,5 @@ mod tests {
         words.dedup();
         assert_eq!(words.len(), ErrorCode::ALL.len());
         assert!(ErrorCode::ALL.iter().all(|code| code.status() != Status::Ok));
-    }
-
-    #[test]
-    fn the_callers_mistakes_are_not_worth_a_retry() {
-        let retryable: Vec<_> = ErrorCode::ALL.into_iter().filter(|c| c.is_retryable()).collect();
-        assert_eq!(
-            retryable,
-            [ErrorCode::Unavailable, ErrorCode::DeadlineExceeded, ErrorCode::ResourceExhausted]
-        );
     }
 }

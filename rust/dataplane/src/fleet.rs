@@ -13,7 +13,7 @@ use crate::health::{self, Event, Health, Transition};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use hashroute_core::{Pod, PodId, PodIndex, Preference, Ring, Slot};
+use hashroute_core::{Pod, PodIndex, Preference, Ring, Slot};
 use live::{Common, LivePod};
 use std::sync::Arc;
 
@@ -321,12 +321,6 @@ impl Fleet {
     #[must_use]
     pub fn status(&self, pod: PodIndex) -> Option<PodStatus> {
         Some(self.member(pod)?.live.status())
-    }
-
-    /// The pods that left the view and still have requests in flight, with how many.
-    pub fn departed(&self) -> impl Iterator<Item = (&PodId, u64)> {
-        let departed = self.departed.iter().map(|live| (live.id(), live.in_flight()));
-        departed.filter(|(_, in_flight)| *in_flight > 0)
     }
 
     /// How many requests are in flight, over all pods, also those that left.

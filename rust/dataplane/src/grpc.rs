@@ -9,7 +9,7 @@ mod timeout;
 
 pub use frames::{FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, FrameReader};
 pub use health_check::{HEALTH_CHECK_PATH, ServingStatus, health_check_request, serving_status};
-pub use message::{percent_decode_message, percent_encode_message};
+pub use message::percent_encode_message;
 pub use timeout::{TimeoutError, TimeoutText, format_timeout, parse_timeout};
 
 use core::fmt;
@@ -26,8 +26,6 @@ pub const HEADER_POD: &str = "x-hashroute-pod";
 pub const HEADER_OUTCOME: &str = "x-hashroute-outcome";
 /// From the caller: the routing key, where a route does not say otherwise.
 pub const HEADER_KEY: &str = "x-hashroute-key";
-/// The headers that only hashroute may set; a caller's are dropped before the pod sees them.
-pub const HEADERS_TOWARDS_POD: [&str; 3] = [HEADER_SLOT, HEADER_TERM, HEADER_EPOCH];
 
 /// A gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -193,12 +193,6 @@ impl RetryBudget {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| tokens.checked_sub(TOKEN));
         spent.is_ok()
     }
-
-    /// How many retries could be paid for now.
-    #[must_use]
-    pub fn retries_left(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed) / TOKEN
-    }
 }
 
 /// From a ratio between 0 and 1, rounded to the nearest.

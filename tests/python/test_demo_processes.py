@@ -32,6 +32,9 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
+PATIENT = "import signal; signal.pause()"
+
+
 async def start_pod(children, ports, name):
     pod = Pod(name, zone="rack-1", grpc=ports.address(), zmq=f"tcp://{ports.address()}")
     command = module("pod", "--name", name, "--grpc", pod.grpc, "--zmq", pod.zmq)
@@ -79,7 +82,7 @@ class TestChildren:
 
         async def fail():
             async with Children(tmp_path) as children:
-                child = await children.start("child", python("import time; time.sleep(600)"))
+                child = await children.start("child", python(PATIENT))
                 started.append(child.pid)
                 if frozen:
                     child.freeze()
@@ -107,7 +110,7 @@ class TestChildren:
 
     async def test_one_that_is_killed_on_purpose_is_not_reported(self, tmp_path):
         async with Children(tmp_path) as children:
-            victim = await children.start("victim", python("import time; time.sleep(600)"))
+            victim = await children.start("victim", python(PATIENT))
             await victim.kill()
             await children.start("brief", python("raise SystemExit('out of coffee')"))
             with pytest.raises(DemoError, match="brief"):
@@ -266,9 +269,9 @@ class TestDisplay:
 
     def test_the_table_shows_what_each_pod_is(self, recorder):
         console = Console(width=140, record=True, file=io.StringIO())
-        console.print(pods_now(recorder, 20.0))
+        console.print(pods_now(recorder, 20.0, bar_width=10))
         rows = {
-            line.split()[1]: line for line in console.export_text().splitlines() if "pod-" in line
+            line.split()[0]: line for line in console.export_text().splitlines() if "pod-" in line
         }
         assert set(rows) == set(RACKS)
         assert "serving" in rows["pod-a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
+from rich import box
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 # Rates and latencies shown are those of the answers of this long ago until now.
 RECENT_SECONDS = 1.0
 PLAIN_SECONDS = 5.0
-BAR_WIDTH = 24
+# What the table takes beside its bars, and how long these are on a wide terminal.
+TABLE_WIDTH = 70
+BAR_WIDTH_MAX = 30
 STYLES = {
     Condition.SERVING: "green",
     Condition.DEAD: "bold red",
@@ -61,7 +64,8 @@ class LiveDisplay:
 
     def show(self, recorder: Recorder) -> None:
         """See `Display.show`."""
-        self._live.update(pods_now(recorder, self._duration), refresh=True)
+        bar_width = min(BAR_WIDTH_MAX, max(1, self._live.console.width - TABLE_WIDTH))
+        self._live.update(pods_now(recorder, self._duration, bar_width=bar_width), refresh=True)
 
 
 class PlainDisplay:
@@ -88,8 +92,8 @@ class PlainDisplay:
             self._due_at += PLAIN_SECONDS
 
 
-def pods_now(recorder: Recorder, duration_seconds: float) -> Table:
-    """Returns what each pod does at this moment."""
+def pods_now(recorder: Recorder, duration_seconds: float, *, bar_width: int) -> Table:
+    """Returns what each pod does at this moment; its bars have at most `bar_width` characters."""
     recent = _recent(recorder)
     rates = Counter(answer.pod for answer in recent if answer.code == OK)
     # Always wide enough for the rate that four pods share, so that bars compare over time.
@@ -99,13 +103,14 @@ def pods_now(recorder: Recorder, duration_seconds: float) -> Table:
         caption=now_line(recorder),
         title_justify="left",
         caption_justify="left",
-        expand=False,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    for heading in ("pod", "rack", "is", "the sidecar says"):
+    for heading in ("pod", "rack", "is", "seen as"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("requests/s", "share", "in flight"):
+    for heading in ("in flight", "req/s", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", width=BAR_WIDTH, no_wrap=True)
+    table.add_column("", min_width=bar_width, no_wrap=True)
     for pod, rack in RACKS.items():
         condition = _condition(recorder, pod)
         share = rates[pod] / rates.total() if rates else 0.0
@@ -114,10 +119,10 @@ def pods_now(recorder: Recorder, duration_seconds: float) -> Table:
             rack,
             Text(condition, style=STYLES[condition]),
             _seen(recorder, pod),
+            _in_flight(recorder, pod),
             f"{rates[pod] / RECENT_SECONDS:.0f}",
             f"{share:.0%}",
-            _in_flight(recorder, pod),
-            Text("█" * round(min(1.0, rates[pod] / full) * BAR_WIDTH), style=STYLES[condition]),
+            Text("█" * round(min(1.0, rates[pod] / full) * bar_width), style=STYLES[condition]),
         )
     return table
 

@@ -147,6 +147,7 @@ async def _play(options: Options, console: Console) -> Recording:
 
 def _show(console: Console, facts: Facts, verdicts: Sequence[Verdict], page: Path) -> None:
     for table in tables(facts):
+        console.print()
         console.print(_rich(table))
         for note in table.notes:
             console.print(Text(note, style="dim"))

@@ -174,7 +174,7 @@ impl Race<'_> {
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
     fn finish(&mut self) {
-        let mut running: Vec<u16> = (0_u16..)
+        let mut running: Vec<u16> = (0..=u16::MAX)
             .zip(&self.room)
             .filter(|(_, room)| **room > 0)
             .map(|(place, _)| place)

@@ -64,7 +64,7 @@ impl Contender {
 /// The pods of a view that may own slots, in the order that breaks ties: by hash, then by id.
 pub(crate) fn contenders(view: &View) -> Vec<Contender> {
     let parameters = view.parameters();
-    let mut contenders: Vec<Contender> = (0_u16..)
+    let mut contenders: Vec<Contender> = (0..=u16::MAX)
         .zip(view.pods())
         .filter(|(_, pod)| pod.state.owns_slots())
         .map(|(place, pod)| {

@@ -144,7 +144,7 @@ impl Union {
         }
         let places = |view: &View| {
             // Both lists are sorted by id, and every pod of the view is in the union.
-            (0_u16..)
+            (0..=u16::MAX)
                 .zip(&pods)
                 .filter(|(_, id)| view.index_of(id.as_str()).is_some())
                 .map(|(place, _)| place)

@@ -153,7 +153,7 @@ impl Search {
 
     /// The pod with the most room among those that may own slots at the end.
     fn place_to_park(&self) -> Option<PodIndex> {
-        (0_u16..)
+        (0..=u16::MAX)
             .zip(self.loads.iter().zip(&self.bounds))
             .filter(|(pod, (load, bound))| load < bound && self.may_receive[usize::from(*pod)])
             .max_by_key(|(pod, (load, bound))| (*bound - *load, core::cmp::Reverse(*pod)))

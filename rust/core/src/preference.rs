@@ -56,7 +56,7 @@ impl Preference<'_> {
         // with an earlier pod, never with the one that was pushed out.
         let mut best = [(u64::MAX, 0_u16, u16::MAX); EARLY];
         let mut count = 0;
-        for (place, pod) in (0_u16..).zip(&parts.contenders) {
+        for (place, pod) in (0..=u16::MAX).zip(&parts.contenders) {
             let zone = parts.zones[pod.pod.as_usize()];
             if zone == parts.zones[owner.as_usize()] {
                 continue;
@@ -88,7 +88,7 @@ impl Preference<'_> {
         let parts = self.ring.parts();
         let times = parts.logarithm.times();
         let owner = self.owner();
-        let mut visits: Vec<(bool, u64, u16)> = (0_u16..)
+        let mut visits: Vec<(bool, u64, u16)> = (0..=u16::MAX)
             .zip(&parts.contenders)
             .map(|(place, pod)| (pod.pod != owner, pod.time_of_slot(times, self.slot), place))
             .collect();

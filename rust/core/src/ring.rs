@@ -194,7 +194,7 @@ impl Ring {
 /// A number for the zone of each pod: the place of its first pod. A pod without zone is alone.
 fn zones(view: &View) -> Vec<u16> {
     let mut first_of = BTreeMap::new();
-    (0_u16..)
+    (0..=u16::MAX)
         .zip(view.pods())
         .map(|(place, pod)| match &pod.zone {
             None => place,
@@ -212,6 +212,7 @@ fn weight_of(contender: &Contender) -> f64 {
 mod tests {
     use super::*;
     use crate::id::Epoch;
+    use crate::pod::PodState;
     use crate::view::{Parameters, pod};
 
     fn ring(bits: u32, epsilon: f64, weights: &[f64]) -> Ring {
@@ -247,5 +248,45 @@ mod tests {
         for (bits, epsilon, weights, digest, owners) in cases {
             assert_eq!(summary(&ring(bits, epsilon, &weights)), (digest, owners), "{weights:?}");
         }
+    }
+
+    #[test]
+    fn as_many_pods_as_a_view_can_hold_make_a_ring() {
+        let full = ring(16, 0.05, &vec![1.0; View::PODS_MAX]);
+        assert_eq!(full.slot_counts().iter().sum::<u32>(), 1 << 16);
+        assert_eq!(full.preference(Slot::new(0)).count(), View::PODS_MAX);
+        let without = Ring::build(full.view().without_pod("pod-0000").unwrap()).unwrap();
+        let plan = full.plan(&without, None).unwrap();
+        assert_eq!(plan.pods().len(), View::PODS_MAX);
+    }
+
+    #[test]
+    fn a_view_in_which_nobody_may_own_slots_has_no_ring() {
+        let view = ring(6, 0.05, &[1.0]).view().with_state("pod-0000", PodState::Draining).unwrap();
+        assert_eq!(Ring::build(view).unwrap_err(), ViewError::NoEligiblePod { pods: 1 });
+    }
+
+    #[test]
+    fn a_key_is_in_the_slot_of_its_high_bits() {
+        let ring = ring(6, 0.05, &[1.0; 3]);
+        for key in [&b""[..], b"AAPL", &[0xFF; 1 << 20]] {
+            let slot = ring.slot(key);
+            assert_eq!(u64::from(slot.get()), hash_key(key) >> 58);
+            assert_eq!(ring.owner_of_key(key).get(), ring.owners()[slot.get() as usize]);
+        }
+        // A slot of a finer ring is taken modulo the number of slots.
+        assert_eq!(ring.owner(Slot::new(64 + 5)), ring.owner(Slot::new(5)));
+    }
+
+    #[test]
+    fn fair_shares_go_by_weight_and_skip_pods_that_own_nothing() {
+        let view = ring(10, 0.05, &[1.0, 2.0, 1.0]).view().clone();
+        let drained = view.with_state("pod-0000", PodState::Draining).unwrap();
+        let ring = Ring::build(drained).unwrap();
+        let expected = [0.0, 2.0 / 3.0, 1.0 / 3.0];
+        for (share, expected) in ring.fair_shares().iter().zip(expected) {
+            assert!((share - expected).abs() < 1e-12);
+        }
+        assert_eq!(ring.capacities()[0], 0);
     }
 }

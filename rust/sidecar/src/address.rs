@@ -17,11 +17,13 @@ pub(crate) async fn connect(address: &str, keepalive: Duration) -> io::Result<So
     }
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
+    // The kernel counts in whole seconds.
+    let keepalive = keepalive.max(Duration::from_secs(1));
     let probes = TcpKeepalive::new()
-        .with_time(keepalive)
-        .with_interval((keepalive / KEEPALIVE_PROBES).max(Duration::from_secs(1)))
+        .with_time(keepalive.max(KEEPALIVE_MIN))
+        .with_interval((keepalive / KEEPALIVE_PROBES).max(KEEPALIVE_MIN))
         .with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(keepalive * 2))?;
     Ok(Socket::Tcp(stream))
@@ -29,3 +31,5 @@ pub(crate) async fn connect(address: &str, keepalive: Duration) -> io::Result<So
 
 const UNIX_PREFIX: &str = "unix:";
 const KEEPALIVE_PROBES: u32 = 3;
+/// The kernel counts in whole seconds and refuses 0.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);

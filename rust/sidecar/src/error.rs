@@ -78,9 +78,9 @@ pub enum ApplyError {
         /// The value asked for.
         now: String,
     },
-    /// The view is older than the one in force.
+    /// The view is older than the one in force, or another one under the same epoch.
     #[error(
-        "view.epoch {got} is older than the epoch {current} in force; a newer view must have a higher epoch"
+        "view.epoch is {got}, but epoch {current} is in force: a view that differs needs a higher epoch"
     )]
     StaleEpoch {
         /// The epoch in force.

@@ -1,4 +1,5 @@
 //! What a sidecar is told: one JSON document, made by the Python configuration, checked here once.
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -199,7 +200,7 @@ impl Settings {
     pub(crate) fn check(self) -> Result<Checked, SettingsError> {
         self.check_ranges()?;
         let load = LoadBound::new(self.load.c, self.load.floor)
-            .map_err(|_| out_of_range("load.c", self.load.c, "a number from 1 up"))?;
+            .map_err(|_| out_of_range("load.c", &self.load.c, "a number from 1 up"))?;
         let policy = FleetPolicy { load, health: Policy::for_probe_timeout(self.health.timeout) };
         let ring = Ring::build(self.view.clone())?;
         Ok(Checked { ring, policy, settings: self })
@@ -228,7 +229,7 @@ impl Settings {
 
 pub(crate) const HOUR_MS: u128 = 3_600_000;
 
-pub(crate) fn range<T: PartialOrd + std::fmt::Display>(
+pub(crate) fn range<T: PartialOrd + Display>(
     key: &str,
     value: T,
     allowed: RangeInclusive<T>,
@@ -236,18 +237,15 @@ pub(crate) fn range<T: PartialOrd + std::fmt::Display>(
     if allowed.contains(&value) {
         return Ok(());
     }
-    Err(out_of_range(key, value, format!("{} to {}", allowed.start(), allowed.end())))
+    let expected = format!("{} to {}", allowed.start(), allowed.end());
+    Err(out_of_range(key, &value, &expected))
 }
 
-pub(crate) fn out_of_range(
-    key: &str,
-    got: impl ToString,
-    expected: impl ToString,
-) -> SettingsError {
+pub(crate) fn out_of_range(key: &str, got: &impl Display, expected: &str) -> SettingsError {
     SettingsError::OutOfRange {
         key: key.to_owned(),
         got: got.to_string(),
-        expected: expected.to_string(),
+        expected: expected.to_owned(),
     }
 }
 

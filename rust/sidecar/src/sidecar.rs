@@ -89,8 +89,9 @@ impl Sidecar {
 
         let _one_at_a_time = self.apply.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.shared.routing.load();
-        let (epoch, got) = (current.ring.view().epoch(), checked.ring.view().epoch());
-        if got < epoch {
+        let (view, next) = (current.ring.view(), checked.ring.view());
+        let (epoch, got) = (view.epoch(), next.epoch());
+        if got < epoch || (got == epoch && view != next) {
             return Err(ApplyError::StaleEpoch { current: epoch.get(), got: got.get() });
         }
         self.shared.apply(current.follow(checked));

@@ -115,6 +115,13 @@ impl<'a> Call<'a> {
     async fn run(mut self) -> Result<Status, Failed> {
         let table = Rc::clone(&self.table);
         let routing = &table.routing;
+        let (bytes, limit) =
+            (self.head.header_list_bytes(), self.gateway.shared.limits.header_list_bytes);
+        if bytes > limit as usize {
+            let text =
+                format!("the metadata has {bytes} bytes, limits.header_list_bytes is {limit}");
+            return Err(Failed::early(ErrorCode::ResourceExhausted, text));
+        }
         let timeout = self.head.timeout();
         let timeout =
             timeout.map_err(|error| Failed::early(ErrorCode::Malformed, error.to_string()))?;

@@ -111,7 +111,8 @@ fn server_builder(limits: &LimitSettings) -> server::Builder {
     let streams = limits.requests_max.min(STREAMS_MAX);
     let mut builder = server::Builder::new();
     builder
-        .max_header_list_size(limits.header_list_bytes)
+        // Beyond its own limit h2 answers in HTTP's words; up to there the call answers in gRPC's.
+        .max_header_list_size(limits.header_list_bytes.saturating_mul(HEADER_LIST_SLACK))
         .max_concurrent_streams(streams)
         .initial_window_size(limits.stream_window_bytes)
         .initial_connection_window_size(connection_window(limits.stream_window_bytes, streams))
@@ -134,6 +135,8 @@ pub(super) fn send_buffer(limits: &LimitSettings) -> usize {
 pub(super) const STREAMS_MAX: u32 = 1024;
 /// Streams that we reset and of which frames may still arrive.
 const RESET_STREAMS_MAX: usize = 256;
+/// How far above `limits.header_list_bytes` a list of headers may be and still be read, to be refused.
+const HEADER_LIST_SLACK: u32 = 4;
 /// Every connection begins with this window, by the protocol.
 const MIN_CONNECTION_WINDOW: u32 = 65_535;
 /// The largest window of the protocol.

@@ -40,6 +40,13 @@ impl Head {
         Self { parts, peer }
     }
 
+    /// The size of the headers as HTTP/2 counts it: names, values, and 32 bytes for each.
+    pub(super) fn header_list_bytes(&self) -> usize {
+        let sizes =
+            self.parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+        sizes.sum()
+    }
+
     /// How long the caller will wait; `None` for ever.
     pub(super) fn timeout(&self) -> Result<Option<Duration>, TimeoutError> {
         let timeout = self.parts.headers.get(&TIMEOUT);

@@ -115,11 +115,12 @@ impl AsyncWrite for BatchedSocket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.0.borrow_mut();
-        if state.unsent.len() >= UNSENT_BYTES_MAX && state.poll_drain(cx)?.is_pending() {
-            if state.unsent.len() >= UNSENT_BYTES_MAX {
-                state.is_full = true;
-                return Poll::Pending;
-            }
+        if state.unsent.len() >= UNSENT_BYTES_MAX
+            && state.poll_drain(cx)?.is_pending()
+            && state.unsent.len() >= UNSENT_BYTES_MAX
+        {
+            state.is_full = true;
+            return Poll::Pending;
         }
         state.unsent.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,7 +74,8 @@ def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json:
     Counts are since the start of the sidecar. A pod's health is the worst of its transports.
     """
     if watch:
-        _watch(control, interval_ms, as_json=as_json)
+        with suppress(KeyboardInterrupt):
+            _watch(control, interval_ms, as_json=as_json)
         return
     from hashroute._proto.v1 import control_pb2 as pb
 
@@ -129,16 +131,14 @@ def _is_ready(now: pb.Status) -> bool:
 def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
     with stub(control) as service:
         looks = _looks(service, interval_ms, control)
-        if as_json:
+        if as_json or not sys.stdout.isatty():
             for now in looks:
-                click.echo(json.dumps(plain(now)))
-                sys.stdout.flush()
+                click.echo(json.dumps(plain(now)) if as_json else f"{render(now)}\n")
             return
-        from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
-        with Live(console=Console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        with Live(auto_refresh=False, screen=True) as live:
             for now in looks:
                 live.update(Text(render(now), no_wrap=True, overflow="crop"), refresh=True)
 
@@ -148,11 +148,8 @@ def _looks(service: Any, interval_ms: int, control: str) -> Iterator[pb.Status]:
 
     from hashroute._proto.v1 import control_pb2 as pb
 
-    watch = service.WatchStatus(pb.WatchStatusRequest(interval_ms=interval_ms))
     try:
-        for answer in watch:
+        for answer in service.WatchStatus(pb.WatchStatusRequest(interval_ms=interval_ms)):
             yield answer.status
-    except KeyboardInterrupt:
-        watch.cancel()
     except grpc.RpcError as error:
         raise as_exit(error, control) from error

@@ -18,8 +18,6 @@ pub(super) struct Client {
     pub(super) connection: Connection,
     /// Requests that wait for their answer.
     pub(super) in_flight: usize,
-    /// Whether it is in the list of connections to flush.
-    pub(super) is_scheduled: bool,
     /// Whether it is in the list of clients that are not read.
     pub(super) is_paused: bool,
     /// Until when the handshake must be over.

@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use super::client::{Client, ClientId};
 use super::connection::{Connection, Incoming, Received};
 use super::pods::{PING_TTL_KEEPALIVES, limits};
-use super::relay::{Peer, Relay, Turn, schedule};
+use super::relay::{Peer, Relay, Turn};
 use super::token;
 
 impl Relay {
@@ -44,13 +44,21 @@ impl Relay {
         stream.set_nodelay(true)?;
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        self.registry.register(&mut stream, token(Peer::Client(key)), Interest::READABLE | Interest::WRITABLE)?;
+        self.registry.register(
+            &mut stream,
+            token(Peer::Client(key)),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         self.client_serial += 1;
         entry.insert(Client {
             id: ClientId { key, serial: self.client_serial },
-            connection: Connection::open(stream, SocketType::Router, limits(turn.routing).0, turn.now),
+            connection: Connection::open(
+                stream,
+                SocketType::Router,
+                limits(turn.routing).0,
+                turn.now,
+            ),
             in_flight: 0,
-            is_scheduled: false,
             is_paused: false,
             handshake_deadline: turn.now + self.shared.limits.handshake_timeout,
             _open: open,
@@ -79,15 +87,13 @@ impl Relay {
         let mut input = buffer.get(..count).unwrap_or_default();
         loop {
             let Some(client) = self.clients.get_mut(key) else { return false };
-            let incoming = client.connection.next(&mut input);
-            if client.connection.outbox.waiting() > 0 {
-                schedule(&mut self.scheduled, Peer::Client(key), &mut client.is_scheduled);
-            }
-            match incoming {
-                Ok(None) => return client.connection.readable,
-                Ok(Some(Incoming::Ready(_))) => {}
+            match client.connection.next(&mut input) {
+                Ok(None) => return self.end_of_input(Peer::Client(key)),
+                Ok(Some(Incoming::Ready)) => {}
                 Ok(Some(Incoming::Message(message))) => self.request(turn, key, message),
-                Ok(Some(Incoming::Dropped(head, why))) => self.dropped_request(turn, key, &head, why),
+                Ok(Some(Incoming::Dropped(head, why))) => {
+                    self.dropped_request(turn, key, &head, why);
+                }
                 Err(_violation) => {
                     self.shared.metrics.zmq.refused.increment();
                     // The peer is told the reason, if it can be told; it is over either way.
@@ -102,7 +108,7 @@ impl Relay {
     /// Writes what waits for a client.
     pub(super) fn flush_client(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.is_scheduled = false;
+        client.connection.is_scheduled = false;
         if client.connection.flush().is_err() {
             self.clients.remove(key);
         }
@@ -132,24 +138,27 @@ impl Relay {
     /// Closes connections whose handshake takes too long or whose peer is gone, and asks the quiet ones for a sign.
     pub(super) fn tend_clients(&mut self, now: Duration) {
         let keepalive = self.shared.limits.keepalive;
-        let refused = &self.shared.metrics.zmq.refused;
-        let scheduled = &mut self.scheduled;
+        let mut asked = Vec::new();
         self.clients.retain(|key, client| {
+            let may_ask = client.may_ask();
             let connection = &mut client.connection;
             if !connection.is_ready() {
                 let is_late = now >= client.handshake_deadline;
                 if is_late {
-                    refused.increment();
+                    self.shared.metrics.zmq.refused.increment();
                 }
                 return !is_late;
             }
             if !connection.is_asked() && now.saturating_sub(connection.heard_at()) >= keepalive {
                 connection.ping(keepalive * PING_TTL_KEEPALIVES, now);
-                schedule(scheduled, Peer::Client(key), &mut client.is_scheduled);
+                asked.push(Peer::Client(key));
             }
             // Nothing is heard from a client that is not read; its silence then means nothing.
-            connection.silence(now) < keepalive || !client.may_ask()
+            connection.silence(now) < keepalive || !may_ask
         });
+        for peer in asked {
+            self.schedule(peer);
+        }
     }
 
     /// Keeps what the buffers hold within `bytes_max`; returns whether they are full.
@@ -160,7 +169,8 @@ impl Relay {
         let mut held = self.held_bytes();
         let is_full = held > bytes_max;
         while held > bytes_max {
-            let largest = self.clients.iter_mut().max_by_key(|(_, client)| client.connection.held_bytes());
+            let largest =
+                self.clients.iter_mut().max_by_key(|(_, client)| client.connection.held_bytes());
             match largest {
                 Some((_, client)) if client.connection.held_bytes() > SHED_BYTES_MIN => {
                     held -= client.connection.held_bytes();
@@ -170,7 +180,8 @@ impl Relay {
             }
         }
         while held > bytes_max {
-            let slowest = self.clients.iter().max_by_key(|(_, client)| client.connection.outbox.waiting());
+            let slowest =
+                self.clients.iter().max_by_key(|(_, client)| client.connection.outbox.waiting());
             match slowest {
                 Some((key, client)) if !client.may_ask() => {
                     held -= client.connection.outbox.waiting();

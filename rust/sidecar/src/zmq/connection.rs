@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use hashroute_dataplane::zmtp::{
-    Command, Decoder, Handshake, Item, Limits, Oversize, Peer, SocketType, Violation, encode_ping,
+    Command, Decoder, Handshake, Item, Limits, Oversize, SocketType, Violation, encode_ping,
     encode_pong,
 };
 use mio::net::TcpStream;
@@ -22,6 +22,8 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// Whether it is in the list of connections to read.
     pub(super) is_queued: bool,
+    /// Whether it is in the list of connections to write.
+    pub(super) is_scheduled: bool,
     /// Whether the peer's end of its stream was seen coming, so that reading must go on to meet it.
     ending: bool,
     writable: bool,
@@ -42,7 +44,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) enum Incoming<'a> {
     /// The handshake is over.
-    Ready(Peer),
+    Ready,
     /// A whole message.
     Message(Cow<'a, [u8]>),
     /// A message that was too large; its first frames and the limit that it met.
@@ -62,7 +64,12 @@ pub(super) enum Received {
 
 impl Connection {
     /// Starts the handshake on a connected, or connecting, socket.
-    pub(super) fn open(stream: TcpStream, local: SocketType, limits: Limits, now: Duration) -> Self {
+    pub(super) fn open(
+        stream: TcpStream,
+        local: SocketType,
+        limits: Limits,
+        now: Duration,
+    ) -> Self {
         let mut outbox = Outbox::default();
         outbox.copy(&Handshake::greeting());
         Self {
@@ -72,6 +79,7 @@ impl Connection {
             limits,
             readable: false,
             is_queued: false,
+            is_scheduled: false,
             ending: false,
             writable: false,
             heard_at: now,
@@ -151,7 +159,7 @@ impl Connection {
                     let Some(peer) = peer? else { return Ok(None) };
                     self.answers_ping = peer.answers_ping;
                     self.stage = Stage::Ready(Decoder::new(self.limits));
-                    return Ok(Some(Incoming::Ready(peer)));
+                    return Ok(Some(Incoming::Ready));
                 }
             };
             match decoder.next(input)? {

@@ -19,8 +19,6 @@ pub(super) struct Link {
     pub(super) waiting: Vec<RequestId>,
     /// Requests that wait here or at the pod.
     pub(super) in_flight: usize,
-    /// Whether it is in the list of connections to flush.
-    pub(super) is_scheduled: bool,
     /// Whether the pod has left a PING unanswered for too long.
     pub(super) is_silent: bool,
     /// When the next PING is due.
@@ -81,7 +79,6 @@ impl Link {
             state: LinkState::Broken { retry_at: Duration::ZERO },
             waiting: Vec::new(),
             in_flight: 0,
-            is_scheduled: false,
             is_silent: false,
             ping_at: Duration::ZERO,
             backoff: BACKOFF_MIN,
@@ -99,7 +96,11 @@ impl Link {
                 }
             }
             LinkState::Connecting { since, .. } | LinkState::Resolving { since } => {
-                if now.saturating_sub(*since) < patience { Admission::Wait } else { Admission::Unreachable }
+                if now.saturating_sub(*since) < patience {
+                    Admission::Wait
+                } else {
+                    Admission::Unreachable
+                }
             }
             LinkState::Broken { .. } => Admission::Unreachable,
         }

@@ -10,10 +10,12 @@
 mod client;
 mod clients;
 mod connection;
+mod dispatch;
 mod event_loop;
 mod link;
 mod outbox;
 mod pods;
+mod refusal;
 mod relay;
 mod resolve;
 

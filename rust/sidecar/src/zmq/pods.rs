@@ -13,7 +13,8 @@ use mio::{Interest, Waker};
 
 use super::connection::{Connection, Incoming, Received};
 use super::link::{Link, LinkState};
-use super::relay::{MESSAGE_FRAMES_MAX, Peer, Relay, Turn, schedule};
+use super::refusal::MESSAGE_FRAMES_MAX;
+use super::relay::{Peer, Relay, Turn};
 use super::resolve::{Lookup, Resolved, host_and_port, look_up};
 use super::token;
 use crate::routing::Routing;
@@ -62,24 +63,32 @@ impl Relay {
 
     /// Reads once from a pod and handles what came. Returns whether there may be more.
     pub(super) fn read_link(&mut self, turn: Turn<'_>, key: usize, buffer: &mut [u8]) -> bool {
-        let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else { return false };
+        let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else {
+            return false;
+        };
         let count = match connection.receive(buffer, turn.now) {
             Received::Bytes(count) => count,
             Received::Nothing => return connection.readable,
             Received::Closed => {
                 let ready = connection.is_ready();
-                self.lose(turn, key, if ready { Event::ConnectionLost } else { Event::ConnectionRefused });
+                self.lose(
+                    turn,
+                    key,
+                    if ready { Event::ConnectionLost } else { Event::ConnectionRefused },
+                );
                 return false;
             }
         };
         let mut input = buffer.get(..count).unwrap_or_default();
         loop {
-            let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else { return false };
+            let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) else {
+                return false;
+            };
             match connection.next(&mut input) {
-                Ok(None) => return connection.readable,
+                Ok(None) => return self.end_of_input(Peer::Link(key)),
                 Ok(Some(Incoming::Message(message))) => self.reply(turn, key, message),
                 Ok(Some(Incoming::Dropped(head, why))) => self.dropped_reply(turn, key, &head, why),
-                Ok(Some(Incoming::Ready(_))) => {
+                Ok(Some(Incoming::Ready)) => {
                     if let Some(link) = self.links.get_mut(key) {
                         link.make_ready(turn.now);
                     }
@@ -97,16 +106,25 @@ impl Relay {
     /// Writes what waits for a pod.
     pub(super) fn flush_link(&mut self, turn: Turn<'_>, key: usize) {
         let Some(link) = self.links.get_mut(key) else { return };
-        link.is_scheduled = false;
         let Some(connection) = link.connection_mut() else { return };
+        connection.is_scheduled = false;
         if connection.flush().is_err() {
             let ready = connection.is_ready();
-            self.lose(turn, key, if ready { Event::ConnectionLost } else { Event::ConnectionRefused });
+            self.lose(
+                turn,
+                key,
+                if ready { Event::ConnectionLost } else { Event::ConnectionRefused },
+            );
         }
     }
 
     /// Does what time has made due on every link; returns when that is next.
-    pub(super) fn tend_links(&mut self, turn: Turn<'_>, late: Duration, resolver: &Resolver) -> Duration {
+    pub(super) fn tend_links(
+        &mut self,
+        turn: Turn<'_>,
+        late: Duration,
+        resolver: &Resolver,
+    ) -> Duration {
         let mut next = turn.now + TEND_INTERVAL_MAX.min(turn.routing.health.interval / 2);
         let keys: Vec<usize> = self.links.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -125,10 +143,13 @@ impl Relay {
     pub(super) fn resolved(&mut self, turn: Turn<'_>, resolved: Resolved) {
         let Some(link) = self.links.get_mut(resolved.link) else { return };
         // A link that has meanwhile taken the place of the one that asked will ask for itself.
-        if !matches!(link.state, LinkState::Resolving { .. }) || host_and_port(&link.address) != Ok(&resolved.name) {
+        if !matches!(link.state, LinkState::Resolving { .. })
+            || host_and_port(&link.address) != Ok(&resolved.name)
+        {
             return;
         }
-        let connected = resolved.address.and_then(|address| self.connect(turn, resolved.link, address));
+        let connected =
+            resolved.address.and_then(|address| self.connect(turn, resolved.link, address));
         if connected.is_err() {
             self.lose(turn, resolved.link, Event::ConnectionRefused);
         }
@@ -139,7 +160,10 @@ impl Relay {
         let Some(link) = self.links.get_mut(key) else { return };
         match &mut link.state {
             LinkState::Broken { retry_at } => {
-                if *retry_at <= turn.now && link.index.is_some() && self.start(turn, key, resolver).is_err() {
+                if *retry_at <= turn.now
+                    && link.index.is_some()
+                    && self.start(turn, key, resolver).is_err()
+                {
                     self.lose(turn, key, Event::ConnectionRefused);
                 }
             }
@@ -155,10 +179,11 @@ impl Relay {
             LinkState::Ready { connection, .. } => {
                 let silence = connection.silence(turn.now);
                 if link.ping_at <= turn.now {
-                    let is_heard = turn.now.saturating_sub(connection.heard_at()) <= health.interval;
+                    let is_heard =
+                        turn.now.saturating_sub(connection.heard_at()) <= health.interval;
                     connection.ping(self.shared.limits.keepalive * PING_TTL_KEEPALIVES, turn.now);
                     link.ping_at = turn.now + health.interval;
-                    schedule(&mut self.scheduled, Peer::Link(key), &mut link.is_scheduled);
+                    self.schedule(Peer::Link(key));
                     if is_heard {
                         self.recovered(turn, key);
                     }
@@ -242,11 +267,21 @@ impl Relay {
         }
     }
 
-    fn connect(&mut self, turn: Turn<'_>, key: usize, address: std::net::SocketAddr) -> io::Result<()> {
+    fn connect(
+        &mut self,
+        turn: Turn<'_>,
+        key: usize,
+        address: std::net::SocketAddr,
+    ) -> io::Result<()> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        self.registry.register(&mut stream, token(Peer::Link(key)), Interest::READABLE | Interest::WRITABLE)?;
-        let connection = Connection::open(stream, SocketType::Dealer, limits(turn.routing).1, turn.now);
+        self.registry.register(
+            &mut stream,
+            token(Peer::Link(key)),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        let connection =
+            Connection::open(stream, SocketType::Dealer, limits(turn.routing).1, turn.now);
         if let Some(link) = self.links.get_mut(key) {
             link.state = LinkState::Connecting { since: turn.now, connection };
         }

@@ -88,7 +88,7 @@ impl Miss {
             Self::Compressed => "cannot be read because the first message is compressed",
             Self::Unframed => "cannot be read because the body is not framed as gRPC messages are",
             Self::NoMessage => "cannot be read because there is no message",
-            Self::TooLong => "is not in as much of the message as is buffered",
+            Self::TooLong => "is not in as much of the message as is buffered (retry.buffer_bytes)",
         }
     }
 }

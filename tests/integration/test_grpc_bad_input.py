@@ -282,9 +282,11 @@ def test_more_connections_than_allowed_are_turned_away(shared_pods, start_sideca
 
 
 def test_more_calls_than_allowed_are_refused_and_were_not_applied(shared_pods, start_sidecar):
-    limits = "[limits]\nrequests_max = 8\n"
-    sidecar = start_sidecar(configuration(shared_pods, limits))
-    with grpc.insecure_channel(sidecar.address, options=UNLIMITED) as channel:
+    sidecar = start_sidecar(configuration(shared_pods, "[limits]\nrequests_max = 8\n"))
+    with (
+        grpc.insecure_channel(sidecar.address, options=UNLIMITED) as channel,
+        grpc.insecure_channel(sidecar.address, options=UNLIMITED) as other_channel,
+    ):
         hang = channel.unary_unary("/once.Pod/Hang")
         hanging = [hang.future(b"crowd") for _ in range(8)]
         until(
@@ -292,7 +294,7 @@ def test_more_calls_than_allowed_are_refused_and_were_not_applied(shared_pods, s
             "all that are allowed have reached a pod",
         )
         with pytest.raises(grpc.RpcError) as raised:
-            channel.unary_unary("/once.Pod/Echo")(b"", timeout=SECONDS_MAX)
+            other_channel.unary_unary("/once.Pod/Echo")(b"", timeout=SECONDS_MAX)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         trailers = dict(raised.value.trailing_metadata())
         assert trailers["x-hashroute-outcome"] == "not-applied"

@@ -240,7 +240,7 @@ def test_a_key_of_a_mebibyte_is_found_where_the_buffer_is_larger(shared_pods, st
     routes = '[[routes]]\nmatch = "/number.Pod/*"\nkey = ["field:1"]\n'
     sidecar = start_sidecar(configuration(shared_pods, buffer, routes=routes))
     key = random.Random(7).randbytes(1 << 20)
-    behind = REQUEST(payload=bytes(1 << 20)).SerializeToString()
+    behind = REQUEST(payload=bytes(1_000_000)).SerializeToString()
     with describing(sidecar.address) as describe:
         assert describe("number.Pod", field(1, key))["pod"] == RING.owner(key)
         assert describe("number.Pod", behind + field(1, b"late"))["pod"] == RING.owner("late")

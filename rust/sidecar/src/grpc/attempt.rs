@@ -124,8 +124,9 @@ impl Call<'_> {
             Ok(opened) => Exchange::new(opened, is_sent),
             Err(attempt) => return attempt,
         };
-        // A pod that is tried although it is down is not left because it is down.
-        let mut may_move_on = permit.health() != Health::Down
+        // A pod that is tried although it is down is not left because it is down. One that was found
+        // down since it was chosen is: nobody will announce that again.
+        let mut may_move_on = !was_chosen_down(permit)
             && matches!(
                 self.attempts.classify(Failure::PodDown, self.progress()),
                 Verdict::Retry(_)
@@ -177,7 +178,7 @@ impl Call<'_> {
         is_end: bool,
     ) -> Result<Opened, Attempt> {
         let is_patient = permit.reason() == ChoiceReason::LastResort;
-        let was_down = permit.health() == Health::Down;
+        let was_down = was_chosen_down(permit);
         let head = &self.head;
         let (reply, deadline) = (&mut *self.reply, &mut self.deadline);
         let mut opening = pin!(upstream.open(|| head.request(), is_end, is_patient));
@@ -256,6 +257,11 @@ impl From<NotOpened> for Attempt {
 }
 
 const UNREACHABLE: PodFailure = PodFailure { failure: Failure::Refused, reset: None };
+
+/// Whether the pod is tried although it was already down when it was chosen.
+fn was_chosen_down(permit: &Permit) -> bool {
+    permit.reason() == ChoiceReason::LastResort && permit.health() == Health::Down
+}
 
 fn name(permit: &Permit) -> String {
     format!("pod {}", permit.pod_id())

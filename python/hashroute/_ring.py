@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex, TypeAlias
 
 from hashroute import _hashroute
 from hashroute.errors import ArgumentTypeError, FewSlotsWarning, UnknownPodError
 
 if TYPE_CHECKING:
-    from typing import Self, SupportsIndex
-
-    from typing_extensions import Buffer
+    from typing import Self
 
 __all__ = ["Key", "Move", "Plan", "Pod", "PodState", "Pods", "Ring", "Step"]
 
@@ -79,7 +77,7 @@ class Plan:
     least_slots: int
 
 
-Key: TypeAlias = "str | Buffer | SupportsIndex"
+Key: TypeAlias = str | bytes | bytearray | memoryview | SupportsIndex
 """A ``str`` is its UTF-8 bytes, an ``int`` its 8 bytes little-endian, bytes-like are themselves."""
 
 Pods: TypeAlias = Iterable[str | Pod] | Mapping[str, float]

@@ -213,6 +213,13 @@ class Router(_hashroute.Router):
             pods=tuple(PodStatus(*fields) for fields in self.pod_statuses()),
         )
 
+    @property
+    def has_pod_up(self) -> bool:
+        """Whether any pod that owns slots is up."""
+        return any(
+            pod.health == "up" and pod.state in {"joining", "active"} for pod in self.status().pods
+        )
+
     def close(self) -> None:
         """Stops probing: health stays as it is from now on. Routing itself goes on."""
         self.stop_probing()

@@ -1,0 +1,335 @@
+"""asyncio calls that may be at one pod after the other.
+
+``_inner`` is always a call of grpcio at one pod; this module adds only which one counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from hashroute.clients._grpc_exchange import HEADER_OUTCOME, Attempt, Exchange, status_of
+from hashroute.clients._grpc_verdicts import Failing, failing
+from hashroute.errors import HashrouteError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from hashroute.clients._replay_aio import AsyncReplay
+
+    AioAttempt = Attempt[aio.Channel]
+    AioExchange = Exchange[aio.Channel]
+    OpenCall = Callable[[AioAttempt], Any]
+
+
+class _RoutedCall(aio.Call):
+    """What all calls have in common: attempts, one after the other, until one of them is final."""
+
+    def __init__(self, exchange: AioExchange | HashrouteError, open_call: OpenCall) -> None:
+        self._open_call = open_call
+        self._is_cancelled = False
+        self._final: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._replay: AsyncReplay | None = None
+        self._inner: Any = None
+        if isinstance(exchange, HashrouteError):
+            self._end(RefusedCall(exchange))
+            return
+        self._exchange = exchange
+        try:
+            self._open()
+        except HashrouteError as error:
+            self._end(RefusedCall(error))
+
+    def cancel(self) -> bool:
+        """Cancels the attempt that is under way; no other follows."""
+        if self._final.done():
+            return False
+        self._is_cancelled = True
+        return bool(self._inner.cancel())
+
+    def cancelled(self) -> bool:
+        """Returns whether the call ended by :meth:`cancel`."""
+        return self._is_cancelled and bool(self._inner.cancelled())
+
+    def done(self) -> bool:
+        """Returns whether no attempt will follow, and none is under way."""
+        return self._final.done()
+
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the deadline of the call, over all attempts."""
+        return None if self._final.done() else self._exchange.seconds_left()
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Calls ``callback`` with this call when no attempt will follow."""
+        if self._final.done():
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    async def code(self) -> grpc.StatusCode:
+        """Waits for the end, and returns the status of the last attempt."""
+        await self._settled()
+        status: grpc.StatusCode = await self._inner.code()
+        return status
+
+    async def details(self) -> str:
+        """Waits for the end, and returns the text of the status."""
+        await self._settled()
+        text: str = await self._inner.details()
+        return text
+
+    async def trailing_metadata(self) -> Any:
+        """Waits for the end, and returns the trailing metadata of the last attempt."""
+        await self._settled()
+        return await self._inner.trailing_metadata()
+
+    async def initial_metadata(self) -> Any:
+        """Waits for the initial metadata. Who has seen them stays with their pod."""
+        while True:
+            inner = self._inner
+            metadata = await inner.initial_metadata()
+            if not inner.done() or not await self._goes_on(inner):
+                self._started()
+                return metadata
+
+    async def wait_for_connection(self) -> None:
+        """Waits until the present attempt has a connection."""
+        await self._inner.wait_for_connection()
+
+    def _started(self) -> None:
+        if not self._final.done():
+            self._exchange.response_started = True
+
+    def _open(self) -> None:
+        """Starts the next attempt.
+
+        Raises:
+            NoPodError: no pod is left.
+        """
+        attempt = self._exchange.attempt()
+        try:
+            inner = self._open_call(attempt)
+        except BaseException:
+            attempt.end("cancelled")
+            raise
+        loop = asyncio.get_running_loop()
+        attempt.cancel = lambda: loop.call_soon_threadsafe(inner.cancel)
+        if attempt.is_superseded or self._is_cancelled:
+            inner.cancel()
+        self._attempt, self._inner = attempt, inner
+        self._ending = asyncio.ensure_future(self._watch(attempt, inner))
+
+    async def _watch(self, attempt: AioAttempt, inner: Any) -> Failing | None:
+        """Waits for the end of an attempt; returns how it failed, if it did."""
+        code, details = await inner.code(), await inner.details()
+        how: Failing | None = None
+        if code is not grpc.StatusCode.OK:
+            state = attempt.leased.channel.get_state()
+            connected = state is grpc.ChannelConnectivity.READY
+            how = failing(code, details, is_connected=connected)
+        attempt.end(how)
+        if how is None or self._is_cancelled or self._exchange.response_started:
+            self._end(inner)
+        return how
+
+    async def _goes_on(self, inner: Any) -> bool:
+        """Returns whether another attempt took over from ``inner``, which ended; starts it."""
+        if self._final.done():
+            return self._inner is not inner
+        attempt = self._attempt
+        how = await asyncio.shield(self._ending)
+        if self._inner is not inner:
+            return True
+        if self._final.done():
+            return False
+        if how is not None and self._exchange.goes_on(attempt, how):
+            try:
+                self._open()
+            except HashrouteError:
+                inner = stranded(attempt, inner)
+            else:
+                return True
+        self._end(inner)
+        return False
+
+    async def _settled(self) -> None:
+        while not self._final.done():
+            inner = self._inner
+            await asyncio.shield(self._ending)
+            await self._goes_on(inner)
+
+    def _end(self, inner: Any) -> None:
+        self._inner = inner
+        if self._final.done():
+            return
+        self._final.set_result(None)
+        if self._replay is not None:
+            self._replay.end()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+
+class _UnaryResponse(_RoutedCall):
+    """A call with one response; its attempts follow one another without being asked for."""
+
+    def __init__(self, exchange: AioExchange | HashrouteError, open_call: OpenCall) -> None:
+        super().__init__(exchange, open_call)
+        self._driver = asyncio.ensure_future(self._settled())
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._response().__await__()
+
+    async def _response(self) -> Any:
+        try:
+            await asyncio.shield(self._driver)
+        except asyncio.CancelledError:
+            # Who waited was cancelled, so nobody wants the answer.
+            self.cancel()
+            raise
+        if isinstance(self._inner, RefusedCall):
+            raise self._inner.error()
+        return await self._inner
+
+
+class _StreamResponse(_RoutedCall):
+    """A call with a stream of responses, which may move until its caller has the first of them."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._iterate()
+
+    async def read(self) -> Any:
+        """Returns the next response, or ``grpc.aio.EOF`` after the last."""
+        while True:
+            inner = self._inner
+            try:
+                response = await inner.read()
+            except aio.AioRpcError:
+                if not await self._goes_on(inner):
+                    if isinstance(self._inner, RefusedCall):
+                        raise self._inner.error() from None
+                    raise
+            except asyncio.CancelledError:
+                # Either we left the pod ourselves, or whoever reads here was cancelled.
+                if _is_being_cancelled() or not await self._goes_on(inner):
+                    self.cancel()
+                    if isinstance(self._inner, RefusedCall):
+                        raise self._inner.error() from None
+                    raise
+            else:
+                self._started()
+                return response
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        while (response := await self.read()) is not aio.EOF:
+            yield response
+
+
+class _StreamRequest(_RoutedCall):
+    """A call to which requests are written one by one."""
+
+    _replay: AsyncReplay
+
+    async def write(self, request: Any) -> None:
+        """Sends a request; waits while the pod is far behind."""
+        if self._final.done():
+            raise asyncio.InvalidStateError("the call has ended; see its code() and details()")
+        await self._replay.write(request)
+
+    async def done_writing(self) -> None:
+        """Says that no request will follow."""
+        self._replay.end()
+
+
+class UnaryUnaryCall(_UnaryResponse, aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """One request, one response."""
+
+
+class UnaryStreamCall(_StreamResponse, aio.UnaryStreamCall):  # type: ignore[type-arg]
+    """One request, a stream of responses."""
+
+
+class StreamUnaryCall(_UnaryResponse, _StreamRequest, aio.StreamUnaryCall):  # type: ignore[type-arg]
+    """A stream of requests, one response."""
+
+
+class StreamStreamCall(_StreamResponse, _StreamRequest, aio.StreamStreamCall):  # type: ignore[type-arg]
+    """Streams both ways."""
+
+
+class RefusedCall:
+    """The end of a call that reached no pod, or that no pod is left for."""
+
+    def __init__(self, cause: HashrouteError) -> None:
+        self._cause = cause
+        self._code, self._outcome = status_of(cause)
+
+    def error(self) -> aio.AioRpcError:
+        """Returns what the caller gets; its cause is our own error."""
+        text = str(self._cause)
+        trailing = aio.Metadata((HEADER_OUTCOME, self._outcome))
+        error = aio.AioRpcError(self._code, aio.Metadata(), trailing, text, text)
+        error.__cause__ = self._cause
+        return error
+
+    async def read(self) -> Any:
+        """Raises the error."""
+        raise self.error()
+
+    async def code(self) -> grpc.StatusCode:
+        """Returns INVALID_ARGUMENT for a missing key, UNAVAILABLE for a missing pod."""
+        return self._code
+
+    async def details(self) -> str:
+        """Returns what our own error says."""
+        return str(self._cause)
+
+    async def initial_metadata(self) -> aio.Metadata:
+        """Returns nothing: no pod sent any."""
+        return aio.Metadata()
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        """Returns the outcome, as a sidecar would."""
+        return aio.Metadata((HEADER_OUTCOME, self._outcome))
+
+    async def wait_for_connection(self) -> None:
+        """Raises the error."""
+        raise self.error()
+
+    def cancel(self) -> bool:
+        """Does nothing: it has ended."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Returns False: it ended by itself."""
+        return False
+
+    def done(self) -> bool:
+        """Returns True: it has ended."""
+        return True
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def stranded(attempt: AioAttempt, inner: Any) -> Any:
+    """Returns the end of a call that was to go on and has no pod to go to.
+
+    The failure of the last attempt stands, unless it was we who cancelled that.
+    """
+    if not attempt.is_superseded:
+        return inner
+    return RefusedCall(
+        UnavailableError(
+            f"the pod {attempt.pod!r} was found down before it answered, and no pod is left to "
+            "try: it may have carried the request out",
+            outcome="unknown",
+            pod=attempt.pod,
+        )
+    )

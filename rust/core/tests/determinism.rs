@@ -31,6 +31,23 @@ fn view_of(input: &twin::Input) -> View {
     View::new(Epoch::new(1), parameters, pods.collect()).unwrap()
 }
 
+/// Many pods for the slots: they fill up early and push each other out again and again. The
+/// largest weight makes times so coarse that pods visit a slot at the very same time.
+#[test]
+fn a_crowded_table_is_the_one_of_the_plain_specification() {
+    for (epsilon_millionths, weights) in [
+        (0, [1_000_000; 3]),
+        (50_000, [Weight::MILLIONTHS_MAX; 3]),
+        (20_000, [1_000_000, 2_000_000, 4_000_000]),
+    ] {
+        let pods = (0..200).zip(weights.into_iter().cycle());
+        let pods = pods.map(|(number, weight)| (format!("pod-{number}"), weight)).collect();
+        let input = twin::Input { bits: 12, epsilon_millionths, seed: 0, pods };
+        let ring = Ring::build(view_of(&input)).unwrap();
+        assert_eq!(ring.owners(), &twin::assign(&input).owners[..], "weights {weights:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_table_is_the_one_of_the_plain_specification(input in inputs()) {

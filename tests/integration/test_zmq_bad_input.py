@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import struct
@@ -13,6 +14,7 @@ from tests.integration.processes import until
 from tests.integration.zmq_peers import (
     GREETING,
     HOLD,
+    ByHand,
     Pod,
     Wire,
     ask,
@@ -24,6 +26,7 @@ from tests.integration.zmq_peers import (
     relay,
 )
 
+PING = b"\x04\x07\x04PING\x00\x00"
 CURVE = GREETING[:12] + b"CURVE".ljust(20, b"\0") + GREETING[32:]
 
 
@@ -137,3 +140,48 @@ def test_a_client_that_does_not_read_waits_in_its_own_socket():
         whole = sent // len(message(b"", b"key", body))
         for _ in range(whole):
             assert stalled.message()[-1] == body
+
+
+def test_memory_is_bounded_while_large_messages_come_in_and_their_senders_are_told():
+    clients = 100
+    head = message(b"", b"key", bytes(900_000), b"")[:-2]
+    pod = ByHand("pod-a")
+    with contextlib.ExitStack() as stack:
+        sidecar = stack.enter_context(relay([pod], zmq={"message_bytes_max": 1_000_000}))
+        server = stack.enter_context(pod.accept())
+        peers = [stack.enter_context(Wire.dealer(sidecar)) for _ in range(clients)]
+        for peer in peers:
+            # The answer shows that all before the ping was taken in: together, more than 64 MiB.
+            peer.send(head, PING)
+            assert peer.frame() == (4, b"\x04PONG")
+        # The relay looks at its memory whenever it looks at the clock, and it then asks the pod
+        # whether it lives: by the second question after this answer it has looked.
+        server.send(PING)
+        until(lambda: server.frame()[1] == b"\x04PONG", "what it asked before was read")
+        for _ in range(2):
+            assert server.frame()[1].startswith(b"\x04PING")
+        for peer in peers:
+            peer.send(frame(b"end"))
+        until(lambda: refused(sidecar) + sidecar.in_flight() == clients, "all were decided on")
+        assert sidecar.count("RESOURCE_EXHAUSTED") == refused(sidecar)
+        assert 25 < refused(sidecar) < clients, "as many as had to be"
+
+
+def test_a_client_that_takes_no_replies_is_cut_off_before_they_fill_the_memory():
+    pod = ByHand("pod-a")
+    reply = bytes(1_000_000)
+    with (
+        relay([pod], zmq={"message_bytes_max": 1 << 20}) as sidecar,
+        pod.accept() as server,
+        Wire.dealer(sidecar) as stalled,
+    ):
+        stalled.send(message(b"", b"key", b"body") * 100)
+        for _ in range(100):
+            number, *_rest = server.message()
+            server.send(message(number, b"", reply))
+        until(lambda: connections(sidecar) == 0, "it was cut off")
+        with client(sidecar) as peer:
+            peer.send_multipart([b"key", b"body"])
+            number, *_rest = server.message()
+            server.send(message(number, b"", b"answer"))
+            assert peer.recv_multipart() == [b"answer"]

@@ -59,6 +59,7 @@ impl Relay {
                 turn.now,
             ),
             in_flight: 0,
+            in_flight_bytes: 0,
             is_paused: false,
             handshake_deadline: turn.now + self.shared.limits.handshake_timeout,
             _open: open,
@@ -194,6 +195,7 @@ impl Relay {
         is_full
     }
 
+    /// An upper bound: a large request counts once in the table and once while it is written.
     fn held_bytes(&self) -> usize {
         let of = |connection: &Connection| connection.held_bytes() + connection.outbox.waiting();
         let clients: usize = self.clients.iter().map(|(_, client)| of(&client.connection)).sum();

@@ -85,7 +85,7 @@ impl Link {
         }
     }
 
-    /// Says what to do with a request at `now`; `patience` is how long a connection may take to be made.
+    /// Says what to do with a request at `now`; `patience` is how long a connection may take.
     pub(super) fn admission(&self, now: Duration, patience: Duration) -> Admission {
         match &self.state {
             LinkState::Ready { connection, .. } => {
@@ -173,8 +173,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A connection that stood this long was a good one.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
-/// A pod that has not read so much gets no more requests until it has; they go to the key's next preference.
-const LINK_WAITING_BYTES_MAX: usize = 8 << 20;
+/// A pod that has so much to read gets no more requests until it has read some; they go to the
+/// key's next preference. A few clients at their own bound are not enough to reach this one.
+const LINK_WAITING_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {

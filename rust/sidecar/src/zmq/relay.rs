@@ -131,6 +131,7 @@ impl Relay {
         self.payload_bytes += payload_bytes;
         if let Some(client) = self.clients.get_mut(key) {
             client.in_flight += 1;
+            client.in_flight_bytes += payload_bytes;
         }
         turn.routing.zmq_side.budget.deposit();
         self.dispatch(turn, request, slot);
@@ -292,6 +293,7 @@ impl Relay {
         self.payload_bytes -= pending.payload.len();
         if let Some(client) = self.client_mut(pending.client) {
             client.in_flight -= 1;
+            client.in_flight_bytes -= pending.payload.len();
         }
         if let Some(link) = pending.at.as_ref().and_then(|at| self.links.get_mut(at.link)) {
             link.in_flight -= 1;

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::assignment::assign;
@@ -19,7 +20,7 @@ use crate::view::View;
 ///
 /// The table is a pure function of the view's pods that may own slots (ids, weights) and of its
 /// parameters: not of history, order, process, platform or language.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ring {
     /// What a lookup reads, beside the table: kept here to save it a hop.
     owners: Arc<[u16]>,
@@ -28,7 +29,6 @@ pub struct Ring {
 }
 
 /// What everything but a lookup reads.
-#[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) view: View,
     pub(crate) contenders: Vec<Contender>,
@@ -188,6 +188,14 @@ impl Ring {
 
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
+    }
+}
+
+impl fmt::Debug for Ring {
+    /// The view and the digest, which say all: the table itself would fill pages.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digest = format_args!("{:016x}", self.digest());
+        out.debug_struct("Ring").field("view", self.view()).field("digest", &digest).finish()
     }
 }
 

@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from hashroute._release import release
 from hashroute._ring import Pod, Ring
 from hashroute.config import (
@@ -30,6 +28,8 @@ from hashroute.errors import HashrouteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import numpy as np
 
     from hashroute._ring import PodState
 
@@ -220,9 +220,9 @@ class Controller:
                 loaded = load(before.loaded.file)
             except ConfigurationFileError as error:
                 return Reload(applied=False, findings=error.findings or (_unreadable(error),))
-            moved = _moved_listeners(before.loaded, loaded)
-            if moved:
-                return Reload(applied=False, findings=(*loaded.warnings, *moved))
+            fixed = _fixed(before.loaded, loaded)
+            if fixed:
+                return Reload(applied=False, findings=(*loaded.warnings, *fixed))
             try:
                 ring = _next_ring(before.ring, loaded)
                 self._sidecar.apply(_settings(loaded, ring))
@@ -261,6 +261,8 @@ def movement(before: Ring, after: Ring) -> tuple[int, int]:
 
     Rings of different numbers of slots are compared slot by slot of the finer one.
     """
+    import numpy as np  # a quarter of a second, and no sidecar that changes nothing needs it
+
     slots = max(before.slots, after.slots)
     ids = sorted({pod.id for ring in (before, after) for pod in ring.pods})
     owners_before, owners_after = (_owners(ring, ids, slots) for ring in (before, after))
@@ -270,6 +272,8 @@ def movement(before: Ring, after: Ring) -> tuple[int, int]:
 
 
 def _owners(ring: Ring, ids: list[str], slots: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    import numpy as np
+
     place = {pod: index for index, pod in enumerate(ids)}
     places = np.array([place[pod.id] for pod in ring.pods], dtype=np.int64)
     # A slot is the high bits of a hash, so each of a coarser ring is a run of finer ones.
@@ -299,21 +303,22 @@ def _next_ring(ring: Ring, loaded: Loaded) -> Ring:
     return Ring.from_json(json.dumps(view_of(loaded.configuration, epoch=ring.epoch + 1)))
 
 
-def _moved_listeners(before: Loaded, after: Loaded) -> list[Finding]:
-    """Callers are connected to the addresses in force, so a reload cannot change them."""
-    was, now = (one.configuration.listen.model_dump(mode="json") for one in (before, after))
+def _fixed(before: Loaded, after: Loaded) -> list[Finding]:
+    """What the file changes and a running sidecar cannot: callers are connected on these terms."""
+    was, now = (one.configuration.model_dump(mode="json") for one in (before, after))
     return [
         Finding(
             severity="error",
-            code="listen_cannot_change",
-            key=("listen", name),
-            message="a running sidecar keeps its addresses: callers are connected there",
-            expected=json.dumps(was[name] or ""),
-            got=json.dumps(now[name] or ""),
+            code="fixed_setting",
+            key=(section, name),
+            message="cannot change while the sidecar runs: callers are connected on these terms",
+            expected=json.dumps(old or ""),
+            got=json.dumps(now[section][name] or ""),
             suggestion="set it back, or start another sidecar and stop this one",
         )
-        for name in was
-        if was[name] != now[name]
+        for section in ("listen", "limits")
+        for name, old in was[section].items()
+        if old != now[section][name] and name != "shutdown_grace"
     ]
 
 

@@ -39,6 +39,9 @@ THREADS: Final = 8
 WATCHERS_MAX: Final = 4
 """Watches at once, each of which holds a thread. One more gets RESOURCE_EXHAUSTED."""
 
+STOP_SECONDS_MAX: Final = 5.0
+"""Time that calls have to finish at a stop; none takes as long."""
+
 INTERVAL_MS_DEFAULT: Final = 1_000
 INTERVAL_MS_MIN: Final = 50
 INTERVAL_MS_MAX: Final = 60_000
@@ -86,15 +89,14 @@ class ControlServer:
 
     def stop(self) -> None:
         """Ends watches and takes no more calls; returns when none is left."""
-        self._servicer.stopping.set()
-        self._server.stop(grace=1.0).wait()
+        self._servicer.watches.end()
+        self._server.stop(grace=STOP_SECONDS_MAX).wait()
 
 
 class _Servicer(pb_grpc.ControlServicer):
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
-        self.stopping = threading.Event()
+        self.watches = _Watches()
 
     def GetView(self, request: pb.GetViewRequest, context: grpc.ServicerContext) -> Any:
         return pb.GetViewResponse(view=_view(self._controller))
@@ -112,20 +114,20 @@ class _Servicer(pb_grpc.ControlServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"interval_ms is {interval_ms}, expected {limits}, or 0 for {INTERVAL_MS_DEFAULT}",
             )
-        if not self._watchers.acquire(blocking=False):
+        over = threading.Event()
+        if not self.watches.begin(over):
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{WATCHERS_MAX} watches are open already; end one, or call GetStatus",
             )
         try:
-            over = threading.Event()
             if not context.add_callback(over.set):
                 return
-            while not over.is_set() and not self.stopping.is_set():
+            while not over.is_set():
                 yield pb.WatchStatusResponse(status=_status(self._controller))
                 over.wait(interval_ms / 1000)
         finally:
-            self._watchers.release()
+            self.watches.finish(over)
 
     def DrainPod(self, request: pb.DrainPodRequest, context: grpc.ServicerContext) -> Any:
         word = "undrain" if request.undo else "drain"
@@ -171,6 +173,37 @@ class _Servicer(pb_grpc.ControlServicer):
             change=None if reload.change is None else _change(reload.change),
             undone=reload.undone,
         )
+
+
+class _Watches:
+    """The watches that are open, at most `WATCHERS_MAX`, each with the event that ends it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[threading.Event] = set()
+        self._has_ended = False
+
+    def begin(self, over: threading.Event) -> bool:
+        """Counts one more; returns False if there is no room for it."""
+        with self._lock:
+            if len(self._open) >= WATCHERS_MAX:
+                return False
+            self._open.add(over)
+            if self._has_ended:
+                over.set()
+            return True
+
+    def finish(self, over: threading.Event) -> None:
+        """Makes room."""
+        with self._lock:
+            self._open.discard(over)
+
+    def end(self) -> None:
+        """Ends all that are open, and all that begin from now on."""
+        with self._lock:
+            self._has_ended = True
+            for over in self._open:
+                over.set()
 
 
 def log_reload(reload: Reload) -> None:

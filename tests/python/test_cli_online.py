@@ -83,6 +83,11 @@ def test_status_ready_holds_only_with_a_pod_up_on_each_transport(running: Runnin
     running.sidecar.health = {(f"pod-{name}", "zmq"): "down" for name in "abc"}
     assert running.run("status").exit_code == 0
     assert running.run("status", "--ready").exit_code == 1
+    running.sidecar.health = {("pod-a", "grpc"): "down"}
+    assert running.run("status", "--ready").exit_code == 0
+    running.controller.drain("pod-b")
+    running.controller.drain("pod-c")
+    assert running.run("status", "--ready").exit_code == 1
 
 
 def watch(running: Running, *options: str, **more: Any) -> subprocess.Popen[str]:

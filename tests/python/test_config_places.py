@@ -38,6 +38,8 @@ key = [
 a = { b.c = [1, {d = 2}], "e f" = 3 }
 [[routes]]
 match = "/b/*"
+quoted = \'\'\'ends in a quote\'\'\'\'
+after = 1
 '''
 
 
@@ -55,6 +57,7 @@ match = "/b/*"
         (("routes", 0, "extra", "a", "b", "c", 1, "d"), 23, 22),
         (("routes", 0, "extra", "a", "e f"), 23, 35),
         (("routes", 1, "match"), 25, 9),
+        (("routes", 1, "after"), 27, 9),
     ],
 )
 def test_a_value_is_found_where_it_begins(path: KeyPath, line: int, column: int) -> None:

@@ -183,10 +183,10 @@ def test_a_reload_keeps_what_the_file_has_taken_over(both, file: Path) -> None:
     [
         ("[pods.pod-a]\nwieght = 1", "unknown_key"),
         ("not toml", "syntax"),
-        (CONFIGURATION.replace("127.0.0.1:0", "127.0.0.1:8080", 1), "listen_cannot_change"),
+        (CONFIGURATION.replace("127.0.0.1:0", "127.0.0.1:8080", 1), "fixed_setting"),
         (
             CONFIGURATION.replace("[pods.pod-a]", 'admin = "127.0.0.1:0"\n[pods.pod-a]'),
-            "listen_cannot_change",
+            "fixed_setting",
         ),
     ],
 )
@@ -199,6 +199,27 @@ def test_a_file_that_cannot_be_applied_changes_nothing(both, file: Path, text, c
     assert not reload.applied
     assert code in [finding.code for finding in reload.findings]
     assert (controller.loaded, controller.ring, len(sidecar.told)) == in_force
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("connections_max", 1), ("keepalive", '"1s"'), ("header_list_bytes", 4096)]
+)
+def test_limits_on_callers_are_fixed_while_it_runs(
+    both, file: Path, key: str, value: object
+) -> None:
+    controller, sidecar = both
+    file.write_text(f"{CONFIGURATION}[limits]\n{key} = {value}\n")
+    reload = controller.reload()
+    assert not reload.applied
+    assert [finding.key for finding in reload.findings] == [("limits", key)]
+    assert len(sidecar.told) == 1
+
+
+def test_the_grace_of_a_stop_can_change(both, file: Path) -> None:
+    controller, _ = both
+    file.write_text(f'{CONFIGURATION}[limits]\nshutdown_grace = "1s"\n')
+    assert controller.reload().applied
+    assert controller.loaded.configuration.limits.shutdown_grace.total_seconds() == 1
 
 
 def test_a_file_that_is_gone_changes_nothing(controller: Controller, file: Path) -> None:

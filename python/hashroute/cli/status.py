@@ -121,10 +121,11 @@ def _row(pod: pb.PodStatus) -> tuple[str, ...]:
 
 
 def _is_ready(now: pb.Status) -> bool:
-    served = {"grpc", "zmq"} & set(now.listen)
+    owning = [pod for pod in now.pods if pod.state in {"active", "joining"}]
     return all(
-        any(pod.health_by_transport.get(transport, "down") != "down" for pod in now.pods)
-        for transport in served
+        any(pod.health_by_transport.get(transport, "down") != "down" for pod in owning)
+        for transport in ("grpc", "zmq")
+        if transport in now.listen
     )
 
 

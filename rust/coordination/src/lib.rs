@@ -17,7 +17,7 @@ mod record;
 mod voter;
 
 pub use error::ChangeError;
-pub use guard::{Guard, WriteRefusal, WriteTag};
+pub use guard::{Guard, Release, WriteRefusal, WriteTag};
 pub use holder::{Call, LeaseHolder};
 pub use lease::{LeaseError, LeaseParameters};
 pub use member::{Member, MemberAction};

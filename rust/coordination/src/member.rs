@@ -6,10 +6,10 @@ use std::time::Duration;
 use hashroute_core::{Epoch, Pod, PodId};
 
 use crate::error::ChangeError;
-use crate::guard::{Guard, WriteRefusal, WriteTag};
+use crate::guard::{Guard, Release, WriteRefusal, WriteTag};
 use crate::holder::{Call, LeaseHolder};
 use crate::message::{Ballot, FromVoter, Refusal, Sequence, ToPeer, ToVoter};
-use crate::planted::Planted;
+use crate::planted::{Bug, Planted};
 use crate::proposer::{Proposer, ProposerAction};
 use crate::record::{Change, Incarnation, Record, Resource, VoterId, Writer};
 
@@ -22,16 +22,9 @@ pub enum MemberAction {
     ToPeer(PodId, ToPeer),
     /// This record counts from now on: tell the pod, routers that follow, and the operator.
     Installed(Record),
-    /// Wait until every write admitted so far for what is released has ended, then call
-    /// [`Member::quiesced`] with these.
-    Quiesce {
-        /// The try that asked for the release.
-        ballot: Ballot,
-        /// The epoch of the record for which it is released.
-        epoch: Epoch,
-        /// Who asked.
-        from: PodId,
-    },
+    /// Wait until every write admitted so far of what the member loses in this record has ended,
+    /// then call [`Member::quiesced`] with it.
+    Quiesce(Record),
     /// A change that the operator asked for cannot be made any more.
     Dropped {
         /// The change.
@@ -52,6 +45,8 @@ pub struct Member {
     proposer: Proposer,
     /// What each voter last said of leases that have run out.
     lapsed: BTreeMap<VoterId, Vec<Writer>>,
+    /// Who asked for a release that is not done yet, and in which try.
+    waiting: BTreeMap<PodId, Ballot>,
     /// A record that a voter accepted under which this member loses something.
     pending: Option<Record>,
     /// The writer that a majority of voters last reported as lapsed.
@@ -62,6 +57,7 @@ pub struct Member {
     next_proposal: Duration,
     ticked_at: Duration,
     failures: u32,
+    planted: Planted,
 }
 
 impl Member {
@@ -83,6 +79,7 @@ impl Member {
             guard: Guard::new(planted),
             proposer: Proposer::new(planted),
             lapsed: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             pending: None,
             suspect: None,
             wishes: VecDeque::new(),
@@ -90,6 +87,7 @@ impl Member {
             next_proposal: now,
             ticked_at: now,
             failures: 0,
+            planted,
         }
     }
 
@@ -122,6 +120,7 @@ impl Member {
         resource: &Resource,
         tag: WriteTag,
     ) -> Result<Epoch, WriteRefusal> {
+        let now = if self.planted.has(Bug::ValidityCached) { self.ticked_at } else { now };
         self.guard.admit(now, &self.me, &self.record, &self.lease, resource, tag)
     }
 
@@ -209,12 +208,19 @@ impl Member {
     }
 
     /// Every write admitted before the release has ended: the release may be said.
-    pub fn quiesced(&self, ballot: Ballot, epoch: Epoch, from: PodId) -> Vec<MemberAction> {
+    pub fn quiesced(&mut self, record: &Record) -> Vec<MemberAction> {
+        self.guard.quiesced(record);
+        let epoch = record.epoch();
         if self.record.epoch().next().ok() != Some(epoch) {
             return Vec::new();
         }
-        let writer = self.me.clone();
-        vec![MemberAction::ToPeer(from, ToPeer::Released { ballot, epoch, writer })]
+        let writer = || self.me.clone();
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|(to, ballot)| {
+                MemberAction::ToPeer(to, ToPeer::Released { ballot, epoch, writer: writer() })
+            })
+            .collect()
     }
 
     fn answered(
@@ -297,6 +303,7 @@ impl Member {
         self.lease.installed(&self.record);
         self.guard.installed();
         self.lapsed.clear();
+        self.waiting.clear();
         self.pending = None;
         self.suspect = None;
         self.failures = 0;
@@ -326,8 +333,20 @@ impl Member {
             // Who asked will most likely finish; if not, this member does.
             self.next_proposal = self.next_proposal.max(now + self.record.parameters().ttl);
         }
-        self.guard.release(record);
-        vec![MemberAction::Quiesce { ballot, epoch, from }]
+        match self.guard.release(record) {
+            Release::Done => {
+                let writer = self.me.clone();
+                vec![MemberAction::ToPeer(from, ToPeer::Released { ballot, epoch, writer })]
+            }
+            Release::UnderWay => {
+                self.waiting.insert(from, ballot);
+                Vec::new()
+            }
+            Release::Begun => {
+                self.waiting.insert(from, ballot);
+                vec![MemberAction::Quiesce(record.clone())]
+            }
+        }
     }
 
     fn carry_out(

@@ -3,6 +3,41 @@
 //! Without the feature `planted` the switch is an empty type, and every question is answered "no"
 //! at compile time.
 
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 29] = [
+        Self::NoGuardAtVote,
+        Self::NoQuietTime,
+        Self::NoQuietTimeForNewVoter,
+        Self::GrantAfterAccept,
+        Self::GrantAcrossVoters,
+        Self::PromiseUnchecked,
+        Self::RenounceForgotten,
+        Self::StrangerVotes,
+        Self::LeaseFromAck,
+        Self::AckExtendsNewest,
+        Self::QuorumOfOne,
+        Self::NoDriftMargin,
+        Self::RenounceKeepsAcks,
+        Self::AckRevivesRenounced,
+        Self::NoProbe,
+        Self::TermUnchecked,
+        Self::LeaseUnchecked,
+        Self::ReleaseIgnored,
+        Self::WrongVotersMajority,
+        Self::AcceptedIgnored,
+        Self::ChosenByOne,
+        Self::OwnerUnchecked,
+        Self::ValidityCached,
+        Self::VoteForgotten,
+        Self::LostDiskVotes,
+        Self::IncarnationReused,
+        Self::WildClock,
+        Self::StoreUnfenced,
+        Self::TermOfEffect,
+    ];
+}
+
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bug {
@@ -48,6 +83,23 @@ pub enum Bug {
     AcceptedIgnored,
     /// One acceptance makes a record chosen.
     ChosenByOne,
+    /// The guard trusts the router: it does not look up who owns the resource.
+    OwnerUnchecked,
+    /// The guard looks at the clock when the member wakes up, not when a write arrives.
+    ValidityCached,
+    /// A voter's promise and vote are gone after a restart. Left out by the shell.
+    VoteForgotten,
+    /// A voter whose disk was lost votes under its old name. Left out by the shell.
+    LostDiskVotes,
+    /// A process that was restarted goes on as the one before. Left out by the shell.
+    IncarnationReused,
+    /// A clock drifts by far more than the bound. Left out by the machine.
+    WildClock,
+    /// The store accepts terms in any order. Left out by the store.
+    StoreUnfenced,
+    /// An effect carries the term of the moment it is sent, not of its admission. Left out by the
+    /// service.
+    TermOfEffect,
 }
 
 /// Which rules are left out.

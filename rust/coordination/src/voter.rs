@@ -48,6 +48,8 @@ pub struct Voter {
     quiet_until: Duration,
     /// Writers that get no renewals while a ballot stands that wants to end their leases.
     held: Option<Hold>,
+    /// The ballot promised last, while its proposer can be heard: others wait for it.
+    standing: Option<Standing>,
     planted: Planted,
 }
 
@@ -76,6 +78,13 @@ struct Hold {
     until: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    ballot: Ballot,
+    since: Duration,
+    heard: Duration,
+}
+
 impl Voter {
     /// A voter that starts with what its disk holds. Nothing it granted before is known, so it is
     /// quiet at first.
@@ -89,7 +98,14 @@ impl Voter {
     pub fn with_planted(state: VoterState, now: Duration, planted: Planted) -> Self {
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
-        let mut voter = Self { state, guards: BTreeMap::new(), quiet_until, held: None, planted };
+        let mut voter = Self {
+            state,
+            guards: BTreeMap::new(),
+            quiet_until,
+            held: None,
+            standing: None,
+            planted,
+        };
         voter.watch_writers(now);
         voter
     }
@@ -243,10 +259,12 @@ impl Voter {
         if let Some(answer) = self.wrong_epoch(epoch) {
             return vec![send(from, answer)];
         }
-        if let Some(promised) = self.higher_promise(ballot) {
+        if let Some(promised) = self.higher_promise(ballot).or_else(|| self.busy_with(now, ballot))
+        {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
+        self.standing = Some(Standing { ballot, since: now, heard: now });
         let until = now + self.parameters().ttl * 2;
         self.held = Some(Hold { writers: stop, until });
         let accepted = self.state.accepted.clone();
@@ -270,6 +288,9 @@ impl Voter {
         }
         if record.check_follows(&self.state.installed).is_err() {
             return Vec::new();
+        }
+        if let Some(standing) = self.standing.as_mut().filter(|it| it.ballot == ballot) {
+            standing.heard = now;
         }
         let remaining = self.guarded_for(now, &record, released);
         if remaining > Duration::ZERO {
@@ -313,6 +334,7 @@ impl Voter {
         self.state.promised = None;
         self.state.accepted = None;
         self.held = None;
+        self.standing = None;
         self.watch_writers(now);
         vec![self.persist()]
     }
@@ -340,6 +362,15 @@ impl Voter {
         let voter = self.state.installed.has_voter(self.state.id);
         (!voter && !self.planted.has(Bug::StrangerVotes))
             .then(|| FromVoter::Missing { epoch: self.epoch() })
+    }
+
+    /// The lower ballot of another proposer that is still at work. A matter of progress, not of
+    /// safety: without it proposers of different wishes would outbid each other for ever.
+    fn busy_with(&self, now: Duration, ballot: Ballot) -> Option<Ballot> {
+        let standing = self.standing.filter(|it| it.ballot.proposer != ballot.proposer)?;
+        let at_work = now < standing.heard + PROPOSER_SILENCE;
+        let in_time = now < standing.since + self.parameters().quiet_time() * 2;
+        (at_work && in_time).then_some(standing.ballot)
     }
 
     fn higher_promise(&self, ballot: Ballot) -> Option<Ballot> {
@@ -374,6 +405,9 @@ impl Voter {
 fn send(to: PodId, message: FromVoter) -> VoterAction {
     VoterAction::Send { to, message }
 }
+
+/// A proposer at work repeats itself more often than this.
+const PROPOSER_SILENCE: Duration = Duration::from_millis(75);
 
 /// The smallest time that passes between two readings that differ.
 const GRAIN: Duration = Duration::from_nanos(1);

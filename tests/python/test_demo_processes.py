@@ -3,7 +3,9 @@
 import asyncio
 import io
 import os
+import pathlib
 import socket
+import subprocess
 import sys
 import time
 
@@ -39,6 +41,12 @@ async def start_pod(children, ports, name):
     pod = Pod(name, zone="rack-1", grpc=ports.address(), zmq=f"tcp://{ports.address()}")
     command = module("pod", "--name", name, "--grpc", pod.grpc, "--zmq", pod.zmq)
     return pod, await children.start_talker(name, command)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def is_running(pid):
@@ -127,6 +135,24 @@ class TestChildren:
                 _, process = await start_pod(children, ports, "pod-a")
                 process._stdin.close()
                 await asyncio.wait_for(process.gone(), 10)
+
+
+def test_a_tethered_program_ends_when_its_parent_is_killed():
+    tethered = f"subprocess.Popen({[*module('tether'), *python(PATIENT)]!r}).pid"
+    parent = subprocess.Popen(
+        python(f"import subprocess; print({tethered}, flush=True); {PATIENT}"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        try:
+            assert parent.stdout is not None
+            pid = int(parent.stdout.readline())
+            # It is tethered once it has become the program.
+            until(lambda: b"tether" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+        finally:
+            parent.kill()
+    until(lambda: not is_running(pid))
 
 
 class TestPod:

@@ -101,10 +101,8 @@ class Cluster:
         """
         await asyncio.gather(*(self._start_pod(name) for name in self._seats))
         self._configuration.write_text(self.sidecar.configuration(self.ring.pods), "utf-8")
-        proxy = await self._children.start(
-            "sidecar",
-            [sys.executable, "-m", "hashroute", "proxy", "--config", str(self._configuration)],
-        )
+        command = [sys.executable, "-m", "hashroute", "proxy", "--config", str(self._configuration)]
+        proxy = await self._children.start("sidecar", _module("tether", *command))
         await self.sidecar.ready(proxy)
         self._ticker = await self._children.start_talker("ticker", _module("ticker"))
         servers = (self._start_model_server(name, seed) for seed, name in enumerate(MODEL_SERVERS))

@@ -148,6 +148,7 @@ class Picture:
         direct = [answer for answer in answers if answer.path is Path.DIRECT]
         for name, group in (("direct", direct), ("quick", quick), ("slow", slow)):
             yield f'<path class="dots {name}" d="{"".join(self._dots(group))}"/>'
+        yield f'<path class="stalls" d="{"".join(self._stalls())}"/>'
         for name in ("p99", "p50"):
             points = [
                 (self._x(b.start + self._bin_seconds / 2), _latency_y(getattr(b, name)))
@@ -224,6 +225,13 @@ class Picture:
         """Yields a line of no length for each answer: a dot, by its round ends, in few bytes."""
         for answer in answers:
             yield f"M{self._x(answer.intended_at):.1f} {_latency_y(answer.latency_seconds):.1f}h0"
+
+    def _stalls(self) -> Iterator[str]:
+        """Yields a bar on the time axis for each stall, as tall as a latency of its length."""
+        for stall in self._recording.stalls:
+            if 0.0 <= stall.at <= self._recording.duration_seconds:
+                top = _latency_y(stall.seconds)
+                yield f"M{self._x(stall.at):.1f} {LATENCY.bottom:.1f}V{top:.1f}"
 
     def _steps(
         self, values: Sequence[float], panel: Panel, top: float

@@ -118,7 +118,8 @@ def _timeline(recording: Recording, picture: Picture) -> Iterator[str]:
 <span><i class="swatch line p99"></i>p99</span>
 <span><i class="swatch dot quick"></i>through the sidecar</span>
 <span><i class="swatch dot slow"></i>late</span>
-<span><i class="swatch dot direct"></i>direct</span></div>
+<span><i class="swatch dot direct"></i>direct</span>
+<span><i class="swatch line stall"></i>the machine stalled</span></div>
 <div class="picture">
 {picture.svg()}
 <div id="tip" hidden></div>

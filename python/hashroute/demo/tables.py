@@ -29,7 +29,8 @@ class Table:
 
     Attributes:
         title: What it shows.
-        columns: Their headings; those after `labels` hold numbers.
+        columns: Their headings, broken where a narrow terminal needs it; those after `labels` hold
+            numbers.
         labels: How many columns, from the left, hold words.
         rows: The cells, as shown.
         notes: What a reader needs to know to read it.
@@ -63,11 +64,11 @@ def events_table(facts: Facts) -> Table:
         columns=(
             "at",
             "event",
-            "moved / least slots",
+            "slots moved\n/ least",
             "failed",
             "retried",
-            "on time after",
-            "back after",
+            "on time\nafter",
+            "back\nafter",
         ),
         labels=2,
         rows=tuple(_event_row(event) for event in facts.events),

@@ -226,7 +226,7 @@ class LoadSection(Section):
 class RetrySection(Section):
     """When and how often a request is tried again."""
 
-    attempts_max: Annotated[int, Field(ge=1, le=16)] = option(
+    attempts_max: Annotated[int, Field(ge=1, le=8)] = option(
         3, "Attempts a request may take, the first included.", because="two pods may die at once"
     )
     budget_ratio: Annotated[float, Field(ge=0, le=1)] = option(

@@ -12,7 +12,7 @@ from hashroute._ring import Pod, PodState
 from hashroute.errors import Outcome
 from hashroute.router import Health, HealthOptions, Retries, Transport
 
-__all__ = ["Plan", "Ready", "Request", "Ring", "Route", "Router", "Sidecar", "View", "field_key"]
+__all__ = ["Plan", "Ready", "Request", "Ring", "Route", "Router", "Sidecar", "View", "field_key", "key_bytes", "raise_error_reply"]
 
 _Key = str | Buffer | SupportsIndex
 _StatusFields = tuple[
@@ -21,6 +21,8 @@ _StatusFields = tuple[
 _PodFields = tuple[str, float, str | None, PodState, str | None, str | None]
 
 def field_key(message: bytes, path: Sequence[int], /) -> bytes | None: ...
+def raise_error_reply(frame: bytes, /) -> None: ...
+def key_bytes(key: _Key, /) -> bytes: ...
 
 @final
 class View:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex, TypeAlias
 
-from hashroute import _hashroute
+from hashroute._hashroute import Ring as NativeRing
+from hashroute._hashroute import View
 from hashroute.errors import ArgumentTypeError, FewSlotsWarning, UnknownPodError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ Pods: TypeAlias = Iterable[str | Pod] | Mapping[str, float]
 """Ids, :class:`Pod` objects, or a mapping from id to weight."""
 
 
-class Ring(_hashroute.Ring):
+class Ring(NativeRing):
     """An immutable map from keys to pods.
 
     Equal pods and parameters give equal rings in every process, on every platform and in every
@@ -122,7 +123,7 @@ class Ring(_hashroute.Ring):
         seed: int = 0,
     ) -> Self:
         """Builds the assignment; about 3 ms at 65,536 slots, without the interpreter lock."""
-        view = _hashroute.View(_pods(pods), slots=slots, epsilon=epsilon, seed=seed)
+        view = View(_pods(pods), slots=slots, epsilon=epsilon, seed=seed)
         return cls._of(view)
 
     @classmethod
@@ -133,7 +134,7 @@ class Ring(_hashroute.Ring):
             ViewFormatError: the text is not a view; it says where.
             ConfigurationError: it is one that cannot be built.
         """
-        return cls._of(_hashroute.View.from_json(text))
+        return cls._of(View.from_json(text))
 
     def to_json(self) -> str:
         """Returns the view as JSON: what decides the mapping, not the table."""
@@ -235,7 +236,7 @@ class Ring(_hashroute.Ring):
         )
 
     @classmethod
-    def _of(cls, view: _hashroute.View) -> Self:
+    def _of(cls, view: View) -> Self:
         ring = super().__new__(cls, view)
         for advice in view.advice():
             warnings.warn(advice, FewSlotsWarning, stacklevel=3)

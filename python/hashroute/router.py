@@ -15,7 +15,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hashroute import _hashroute
+from hashroute._hashroute import Route
+from hashroute._hashroute import Router as NativeRouter
 from hashroute._ring import Pod, PodState, Ring
 from hashroute.errors import ArgumentTypeError
 
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
 
     from hashroute._ring import Pods
 
-__all__ = ["Health", "HealthOptions", "PodStatus", "Retries", "Router", "Status", "Transport"]
+__all__ = [
+    "Health",
+    "HealthOptions",
+    "PodStatus",
+    "Retries",
+    "Route",
+    "Router",
+    "Status",
+    "Transport",
+]
 
 Transport = Literal["grpc", "zmq", "any"]
 """Over what a program talks to the pods; with ``any``, pods need no address."""
@@ -119,7 +129,7 @@ class Status:
     pods: tuple[PodStatus, ...]
 
 
-class Router(_hashroute.Router):
+class Router(NativeRouter):
     """A ring with health and load, for requests that the program sends itself.
 
     Safe to share between threads and event loops: ``acquire`` takes no lock and never waits.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from hashroute import _hashroute
+from hashroute._hashroute import field_key
 from hashroute._ring import Key
 from hashroute.errors import ConfigurationError, MissingKeyError
 
@@ -79,7 +79,7 @@ class _Field:
         if message is None:
             return None
         numbers = _numbers(self.path, getattr(request, "DESCRIPTOR", None))
-        return None if numbers is None else _hashroute.field_key(message, numbers)
+        return None if numbers is None else field_key(message, numbers)
 
     def __str__(self) -> str:
         return f"field:{'.'.join(self.path)}"

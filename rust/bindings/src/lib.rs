@@ -4,11 +4,13 @@
 mod arguments;
 mod batch;
 mod catalogue;
+mod error_reply;
 mod failure;
-mod field;
+
 mod keys;
 mod plan;
 mod request;
+mod request_key;
 mod ring;
 mod route;
 mod router;
@@ -21,11 +23,13 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _hashroute {
     #[pymodule_export]
-    use super::field::field_key;
+    use super::error_reply::raise_error_reply;
     #[pymodule_export]
     use super::plan::Plan;
     #[pymodule_export]
     use super::request::Request;
+    #[pymodule_export]
+    use super::request_key::{field_key, key_bytes};
     #[pymodule_export]
     use super::ring::Ring;
     #[pymodule_export]

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashroute_dataplane::error::Outcome;
 use hashroute_dataplane::retry::{Failure as Kind, Progress, Verdict};
 use hashroute_sidecar as sidecar;
 use pyo3::prelude::*;
 
+use crate::error_reply::outcome_word;
 use crate::failure::Failure;
 use crate::route::Route;
 
@@ -63,13 +63,5 @@ impl Request {
     fn lock(&self) -> MutexGuard<'_, sidecar::Request> {
         // A request is whole between any two calls, also if a thread panicked in one of them.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Python's spelling: an identifier, not a word on the wire.
-fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::NotApplied => "not_applied",
-        Outcome::Unknown => "unknown",
     }
 }

@@ -1,10 +1,11 @@
-//! The key in a serialized message, found by the rule that the sidecar has.
+//! The key of a request as bytes: given as a Python key, or found in a serialized message.
 
 use hashroute_dataplane::protobuf::{FieldLookup, FieldPath, FieldScan};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::failure::Failure;
+use crate::keys::with_bytes;
 
 /// Returns the key that the field at `path` holds, as its bytes; None if the message has none.
 ///
@@ -26,4 +27,13 @@ pub(crate) fn field_key<'py>(
         | FieldLookup::TooFar
         | FieldLookup::Malformed => None,
     })
+}
+
+/// Returns the bytes that stand for `key`: what a message carries and what is hashed.
+///
+/// Raises as `Ring.owner` does.
+#[pyfunction]
+#[pyo3(signature = (key, /))]
+pub(crate) fn key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    with_bytes(key, |bytes| PyBytes::new(key.py(), bytes))
 }

@@ -1,0 +1,368 @@
+"""The thread that owns the sockets of a ZeroMQ client: sends, receives, fails over, gives up."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import socket
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import zmq
+
+from hashroute._hashroute import raise_error_reply
+from hashroute.clients._zmq_pods import PodSocket
+from hashroute.errors import (
+    ClosedError,
+    DeadlineExceededError,
+    MalformedRequestError,
+    NoPodError,
+    RequestError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from hashroute._hashroute import Request, Route
+    from hashroute.errors import HashrouteError, Outcome
+    from hashroute.router import HealthOptions, Router
+
+# Bounds the memory of a client whose pods have stopped answering.
+IN_FLIGHT_MAX = 16_384
+# How often connections that stand are reported, and changes of the view are looked for.
+TICK_SECONDS = 0.1
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A request that has no answer yet."""
+
+    request: Request
+    frames: list[bytes]
+    deadline: float
+    future: Future[list[bytes]]
+    id: bytes = b""
+    route: Route | None = None
+    is_sent: bool = False
+    failure: HashrouteError | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Pod:
+    """A pod, its connection, and the requests it has or is to have."""
+
+    id: str
+    address: str
+    socket: PodSocket
+    unsent: deque[Pending] = field(default_factory=deque)
+    sent: dict[bytes, Pending] = field(default_factory=dict)
+
+
+class Engine:
+    """Carries requests to pods and answers back. Its thread runs until :meth:`stop`."""
+
+    def __init__(self, router: Router, health: HealthOptions) -> None:
+        self._router = router
+        self._health = health
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._pods: dict[tuple[str, str], Pod] = {}
+        self._epoch = 0
+        self._ids = itertools.count(1)
+        self._deadlines: list[tuple[float, int, Pending]] = []
+        self._in_flight = 0
+        # What other threads want: they add to the queue and write a byte to wake this one.
+        self._wanted: deque[Pending | None] = deque()
+        self._wake_end, self._wakeup = socket.socketpair()
+        self._wake_end.setblocking(False)
+        self._wakeup.setblocking(False)
+        self._poller.register(self._wake_end, zmq.POLLIN)
+        self._is_stopped = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="hashroute-zmq", daemon=True)
+        self._thread.start()
+
+    def submit(self, pending: Pending) -> None:
+        """Takes a request; its future will have the answer or a :class:`RequestError`.
+
+        Raises:
+            ClosedError: the client was closed.
+            ResourceExhaustedError: too many requests have no answer yet.
+        """
+        with self._lock:
+            if self._is_stopped:
+                raise ClosedError("the client was closed; make another one")
+            if self._in_flight >= IN_FLIGHT_MAX:
+                raise ResourceExhaustedError(
+                    f"{IN_FLIGHT_MAX} requests have no answer yet, the most a client may have: "
+                    "wait for some of them before sending more"
+                )
+            self._in_flight += 1
+            self._wanted.append(pending)
+        self._wake()
+
+    def stop(self) -> None:
+        """Ends the thread; requests without an answer fail with :class:`ClosedError`."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._is_stopped = True
+            self._wanted.append(None)
+        self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        # A full pipe wakes the thread as well as another byte would.
+        with suppress(BlockingIOError):
+            self._wakeup.send(b"!")
+
+    def _run(self) -> None:
+        self._follow_view()
+        next_tick = time.monotonic() + TICK_SECONDS
+        while True:
+            events = dict(self._poller.poll(self._patience_ms(next_tick)))
+            if self._wake_end.fileno() in events and not self._take_wanted():
+                break
+            for pod in list(self._pods.values()):
+                if pod.socket.socket in events:
+                    self._receive(pod)
+                if pod.socket.monitor in events:
+                    self._follow_connection(pod)
+            now = time.monotonic()
+            self._give_up_late(now)
+            if now >= next_tick:
+                next_tick = now + TICK_SECONDS
+                self._tick()
+        self._close()
+
+    def _patience_ms(self, next_tick: float) -> int:
+        first = self._deadlines[0][0] if self._deadlines else next_tick
+        # Rounded up, or the last fraction of a millisecond is spent in a busy loop.
+        return math.ceil(max(0.0, min(first, next_tick) - time.monotonic()) * 1000)
+
+    def _take_wanted(self) -> bool:
+        """Begins what other threads want; returns whether to go on."""
+        with suppress(BlockingIOError):
+            self._wake_end.recv(4096)
+        while self._wanted:
+            pending = self._wanted.popleft()
+            if pending is None:
+                return False
+            number = next(self._ids)
+            pending.id = number.to_bytes(8, "big")
+            heapq.heappush(self._deadlines, (pending.deadline, number, pending))
+            self._attempt(pending)
+        if len(self._deadlines) > 2 * IN_FLIGHT_MAX:
+            # Most of these have their answer; so many are not worth waiting for their time.
+            self._deadlines = [entry for entry in self._deadlines if entry[2].route is not None]
+            heapq.heapify(self._deadlines)
+        return True
+
+    def _attempt(self, pending: Pending) -> None:
+        """Gives the request to the next pod of its preference list."""
+        try:
+            pending.route = pending.request.attempt()
+        except NoPodError as error:
+            self._fail(pending, pending.failure or error)
+            return
+        pod = self._pod_of(pending.route)
+        if pod.socket.is_ready and pod.socket.send([pending.id, b"", *pending.frames]):
+            pending.is_sent = True
+            pod.sent[pending.id] = pending
+        else:
+            pod.unsent.append(pending)
+
+    def _pod_of(self, route: Route) -> Pod:
+        if route.epoch > self._epoch:
+            self._follow_view()
+        # A ZeroMQ router chooses no pod without an address.
+        key = (route.pod, route.address or "")
+        return self._pods.get(key) or self._connect(key)
+
+    def _connect(self, key: tuple[str, str]) -> Pod:
+        pod = self._pods[key] = Pod(*key, PodSocket(self._context, key[1], self._health))
+        self._poller.register(pod.socket.socket, zmq.POLLIN)
+        self._poller.register(pod.socket.monitor, zmq.POLLIN)
+        return pod
+
+    def _disconnect(self, pod: Pod) -> None:
+        self._poller.unregister(pod.socket.socket)
+        self._poller.unregister(pod.socket.monitor)
+        pod.socket.close()
+
+    def _follow_view(self) -> None:
+        """Connects to the pods of the view, and lets go of those that left it and have nothing."""
+        ring = self._router.ring
+        self._epoch = ring.epoch
+        known = {(pod.id, pod.zmq) for pod in ring.pods if pod.zmq is not None}
+        for key, pod in list(self._pods.items()):
+            if key not in known and not pod.sent and not pod.unsent:
+                self._disconnect(pod)
+                del self._pods[key]
+        for pod_id, address in known:
+            if (pod_id, address) not in self._pods:
+                self._connect((pod_id, address))
+
+    def _tick(self) -> None:
+        self._follow_view()
+        for pod in self._pods.values():
+            if pod.socket.is_ready:
+                # Its connection stands, so it answers heartbeats.
+                self._router.report(pod.id, "alive")
+
+    def _receive(self, pod: Pod) -> None:
+        while (message := pod.socket.receive()) is not None:
+            if not message:
+                continue
+            # An answer nobody waits for any more: its request was late, or was cancelled.
+            pending = pod.sent.pop(message[0], None)
+            if pending is not None:
+                self._answer(pending, message)
+
+    def _answer(self, pending: Pending, message: list[bytes]) -> None:
+        delimiter = message.index(b"", 1) if b"" in message[1:] else 0
+        body = message[delimiter + 1 :]
+        try:
+            if len(body) == 1:
+                raise_error_reply(body[0])
+        except RequestError as error:
+            self._end(pending, "error")
+            _settle(pending.future, error)
+            return
+        self._end(pending, None)
+        _settle(pending.future, body)
+
+    def _follow_connection(self, pod: Pod) -> None:
+        for change in pod.socket.changes():
+            if change == "ready":
+                self._router.report(pod.id, "alive")
+                self._flush(pod)
+            else:
+                self._router.report(pod.id, change)
+                self._move_on(pod)
+
+    def _flush(self, pod: Pod) -> None:
+        while pod.unsent and pod.socket.send([pod.unsent[0].id, b"", *pod.unsent[0].frames]):
+            pending = pod.unsent.popleft()
+            pending.is_sent = True
+            pod.sent[pending.id] = pending
+
+    def _move_on(self, pod: Pod) -> None:
+        """Takes what the pod had, and what it was to have, to other pods if that may be."""
+        lost, pod.sent = list(pod.sent.values()), {}
+        unsent, pod.unsent = list(pod.unsent), deque()
+        if lost:
+            # A fresh connection cannot bring answers or requests of before.
+            self._disconnect(pod)
+            pod.socket = PodSocket(self._context, pod.address, self._health)
+            self._poller.register(pod.socket.socket, zmq.POLLIN)
+            self._poller.register(pod.socket.monitor, zmq.POLLIN)
+        for pending in lost:
+            self._retry(pending, "lost", f"the connection to pod {pod.id!r} was lost")
+        for pending in unsent:
+            self._retry(pending, "not_sent", f"pod {pod.id!r} cannot be reached at {pod.address}")
+
+    def _retry(self, pending: Pending, kind: Literal["lost", "not_sent"], text: str) -> None:
+        self._end(pending, "error", is_over=False)
+        pending.is_sent = False
+        outcome = pending.request.outcome(kind == "lost")
+        pending.failure = UnavailableError(_advice(text, outcome), outcome=outcome)
+        verdict = pending.request.failed(kind, response_started=False, replayable=True)
+        if verdict == "retry" and not pending.future.cancelled():
+            self._attempt(pending)
+        else:
+            self._fail(pending, pending.failure)
+
+    def _give_up_late(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            pending = heapq.heappop(self._deadlines)[2]
+            if pending.route is None:
+                continue
+            for pod in self._pods.values():
+                pod.sent.pop(pending.id, None)
+                if pending in pod.unsent:
+                    pod.unsent.remove(pending)
+            outcome = pending.request.outcome(pending.is_sent)
+            pod_id = pending.route.pod
+            self._end(pending, "deadline" if pending.is_sent else "error")
+            text = f"no answer from pod {pod_id!r} before the deadline"
+            _settle(
+                pending.future,
+                DeadlineExceededError(_advice(text, outcome), outcome=outcome, pod=pod_id),
+            )
+
+    def _fail(self, pending: Pending, error: HashrouteError) -> None:
+        self._end(pending, "error")
+        _settle(pending.future, error)
+
+    def _end(
+        self,
+        pending: Pending,
+        failing: Literal["deadline", "error"] | None,
+        *,
+        is_over: bool = True,
+    ) -> None:
+        """Ends the present attempt, and with ``is_over`` the request."""
+        if pending.route is not None:
+            if failing is None:
+                pending.route.succeeded()
+            else:
+                pending.route.failed(failing)
+            pending.route.release()
+            pending.route = None
+        if is_over:
+            with self._lock:
+                self._in_flight -= 1
+
+    def _close(self) -> None:
+        waiting = [
+            pending for pod in self._pods.values() for pending in (*pod.sent.values(), *pod.unsent)
+        ]
+        for pending in waiting:
+            self._fail(pending, ClosedError("the client was closed before the answer came"))
+        for pod in self._pods.values():
+            self._disconnect(pod)
+        self._wake_end.close()
+        self._wakeup.close()
+        self._context.term()
+
+
+def check_frame(frame: object) -> bytes:
+    """Returns a frame of a request as bytes.
+
+    Raises:
+        MalformedRequestError: it is not bytes-like.
+    """
+    if isinstance(frame, bytes | bytearray | memoryview):
+        return bytes(frame)
+    raise MalformedRequestError(
+        f"a frame is bytes, not {type(frame).__name__}; encode it first, for instance with "
+        "text.encode()"
+    )
+
+
+def _settle(future: Future[list[bytes]], result: list[bytes] | HashrouteError) -> None:
+    # A future that was cancelled has nobody who waits for it.
+    with suppress(InvalidStateError):
+        if isinstance(result, list):
+            future.set_result(result)
+        else:
+            future.set_exception(result)
+
+
+def _advice(text: str, outcome: Outcome) -> str:
+    if outcome == "not_applied":
+        return f"{text}; the request was not sent, so it is safe to send it again"
+    return (
+        f"{text}; the request may have been carried out: send it again only if that does no harm, "
+        "or declare it idempotent"
+    )

@@ -107,31 +107,45 @@ def _python_table(
 
 
 def _grpc_tables(document: dict[str, Any]) -> list[str]:
+    goals = {
+        "added p50, 1 outstanding": (_added_p50, "0.5"),
+        "CPU a call, 1 outstanding": (_cpu_alone, "0.6"),
+        "CPU a call, saturated": (_cpu_saturated, "0.2"),
+    }
     rounds = _rounds(document["runs"])
-    ways = list(rounds[0])
+    return [*_relay_tables(rounds, "HAProxy", goals), _failures(document["runs"])]
+
+
+def _zmq_tables(document: dict[str, Any]) -> list[str]:
+    goals = {
+        "added p50, 1 outstanding": (_added_p50, "0.5"),
+        "CPU a call, saturated": (_cpu_saturated, "0.35"),
+    }
+    parts = []
+    for size in sorted({run["bytes"] for run in document["runs"]}):
+        rounds = _rounds([run for run in document["runs"] if run["bytes"] == size])
+        parts += [f"Bodies of {size} bytes:", *_relay_tables(rounds, "zmq_proxy", goals)]
+    return [*parts, _failures(document["runs"])]
+
+
+def _relay_tables(
+    rounds: list[dict[str, Any]], peer: str, goals: dict[str, tuple[Figure, str]]
+) -> list[str]:
+    """Returns each way's figures, and ours by the peer's of the same round beside the goals."""
     absolute = [
         (way, *(_spread([figure(taken, way) for taken in rounds]) for figure in FIGURES.values()))
-        for way in ways
+        for way in rounds[0]
     ]
     ratios = [
         (
             heading,
-            _spread([figure(taken, "hashroute") / figure(taken, "HAProxy") for taken in rounds], 2),
+            _spread([figure(taken, "hashroute") / figure(taken, peer) for taken in rounds], 2),
             goal,
         )
-        for heading, figure, goal in (
-            ("added p50, 1 outstanding", _added_p50, "0.5"),
-            ("CPU a call, 1 outstanding", _cpu_alone, "0.6"),
-            ("CPU a call, 64 in flight", _cpu_saturated, "0.2"),
-        )
+        for heading, (figure, goal) in goals.items()
     ]
-    return [
-        _table(("way", *FIGURES), absolute),
-        _table(
-            ("hashroute by HAProxy, same round", "median (min to max)", "goal, at most"), ratios
-        ),
-        _failures(document["runs"]),
-    ]
+    headings = (f"hashroute by {peer}, same round", "median (min to max)", "goal, at most")
+    return [_table(("way", *FIGURES), absolute), _table(headings, ratios)]
 
 
 def _rounds(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -172,10 +186,8 @@ FIGURES: dict[str, Figure] = {
     "added p50": _added_p50,
     "added p99": _added_p99,
     "CPU µs a call, 1 outstanding": _cpu_alone,
-    "CPU µs a call, 64 in flight": _cpu_saturated,
-    "thousand calls/s, 64 in flight": lambda taken, way: (
-        taken[way]["saturated"]["calls_per_s"] / 1e3
-    ),
+    "CPU µs a call, saturated": _cpu_saturated,
+    "thousand calls/s, saturated": lambda taken, way: taken[way]["saturated"]["calls_per_s"] / 1e3,
     "RSS, MB": lambda taken, way: float(taken[way]["resident_mb"]),
 }
 
@@ -192,6 +204,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "ring": _ring_tables,
     "python": _python_tables,
     "grpc": _grpc_tables,
+    "zmq": _zmq_tables,
 }
 """What makes the tables of each file of figures."""
 

@@ -3,6 +3,7 @@
  *     peers pod ADDRESS                               a REP socket that sends every request back
  *     peers proxy ADDRESS POD...                      libzmq's own zmq_proxy: the peer to beat
  *     peers load ADDRESS OUTSTANDING SECONDS BYTES    a DEALER socket that keeps so many requests in flight
+ *     peers version                                   the version of libzmq
  *
  * A request is [empty][key][body], as REQ sends it; the keys are 1,024 different ones. `load` prints one
  * JSON object. Any failure ends the program with a reason on its error stream.
@@ -156,6 +157,11 @@ int main(int count, char **words) {
         return run_proxy(context, words[2], count - 3, words + 3);
     if (count == 6 && strcmp(words[1], "load") == 0)
         return run_load(context, words[2], (unsigned)atoi(words[3]), atof(words[4]), (size_t)atol(words[5]));
-    fprintf(stderr, "usage: peers pod ADDRESS | proxy ADDRESS POD... | load ADDRESS OUTSTANDING SECONDS BYTES\n");
+    if (count == 2 && strcmp(words[1], "version") == 0) {
+        int major, minor, patch;
+        zmq_version(&major, &minor, &patch);
+        return printf("%d.%d.%d\n", major, minor, patch) < 0;
+    }
+    fprintf(stderr, "usage: peers version | pod ADDRESS | proxy ADDRESS POD... | load ADDRESS OUTSTANDING SECONDS BYTES\n");
     return 2;
 }

@@ -31,12 +31,17 @@ def running(
     log = directory / f"{Path(command[0]).name}.log"
     pinned = ["taskset", "--cpu-list", str(core), *map(str, command)]
     with log.open("wb") as output:
-        process = subprocess.Popen(pinned, stdout=output, stderr=output, cwd=directory)
+        # Our pods end with their standard input, so they never outlive this process.
+        process = subprocess.Popen(
+            pinned, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=directory
+        )
     try:
         _wait_until_it_listens(process, listens, log)
         yield process.pid
     finally:
         process.terminate()
+        if process.stdin is not None:
+            process.stdin.close()
         try:
             process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hashroute import Ring
+from hashroute._release import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ class Contender:
         """The installed version, or None if the distribution is not installed."""
         if self.distribution is None:
             return ""
+        if self.distribution == "hashroute":
+            return release()
         try:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -89,6 +92,10 @@ CONTENDERS: tuple[Contender, ...] = (
         name="hashroute owner",
         distribution="hashroute",
         lookup=lambda pods: Ring(pods).owner,
+    ),
+    Contender(
+        name="hashroute Ring",
+        distribution="hashroute",
         build=Ring,
     ),
     Contender(
@@ -109,7 +116,7 @@ CONTENDERS: tuple[Contender, ...] = (
         build=_uhashring,
     ),
     Contender(
-        name="jump-consistent-hash + xxhash",
+        name="jump + xxhash",
         distribution="jump-consistent-hash",
         takes_bytes=True,
         lookup=_jump,

@@ -138,7 +138,7 @@ def readable_ns(*durations_ns: float) -> str:
     unit, size = next(
         ((unit, size) for unit, size in UNITS if max(durations_ns) >= size), ("ns", 1.0)
     )
-    return f"{' to '.join(f'{duration / size:.3g}' for duration in durations_ns)} {unit}"
+    return f"{' - '.join(f'{duration / size:.3g}' for duration in durations_ns)} {unit}"
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 from hashroute.bench.report import OPERATIONS, Comparison, Measurement, Report, readable_ns
@@ -22,10 +23,10 @@ def tables(report: Report) -> Iterator[Table]:
     """Yields one table an operation: a row for each contender, a column for each number of pods."""
     pod_counts = sorted({entry.pods for entry in report.measurements})
     for operation, title in OPERATIONS.items():
-        table = Table(title=title, title_justify="left", title_style="bold")
-        table.add_column("contender")
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table.add_column("contender", no_wrap=True)
         for count in pod_counts:
-            table.add_column(f"{count} pods", justify="right")
+            table.add_column(f"{count} pods", justify="right", no_wrap=True)
         for contender, measurements in report.of(operation):
             cells = {entry.pods: _cell(report, entry) for entry in measurements}
             name = _named(contender, measurements[0], separator="\n")
@@ -36,7 +37,8 @@ def tables(report: Report) -> Iterator[Table]:
 
 def comparison_table(comparisons: list[Comparison]) -> Table:
     """Returns the table of two runs: what became slower or faster, and whether beyond noise."""
-    table = Table(title="Beside the older run", title_justify="left", title_style="bold")
+    title = "Beside the older run"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in ("operation", "contender"):
         table.add_column(heading)
     for heading in ("pods", "before", "after", "after / before"):
@@ -66,7 +68,12 @@ def page(report: Report) -> str:
 
 def _cell(report: Report, entry: Measurement) -> str:
     median, spread = readable_ns(entry.median_ns), readable_ns(*entry.spread_ns)
-    return f"{median} [bold]{report.ratio(entry):.2f} x[/bold]\n[dim]{spread}[/dim]"
+    return f"{median} [bold]{_ratio(report, entry)}[/bold]\n[dim]{spread}[/dim]"
+
+
+def _ratio(report: Report, entry: Measurement) -> str:
+    ratio = report.ratio(entry)
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
 
 
 def _named(contender: str, entry: Measurement, separator: str) -> str:
@@ -93,7 +100,7 @@ def _bar(report: Report, entry: Measurement, share: float) -> str:
         f"<tr><td>{escape(_named(entry.contender, entry, separator=' '))}</td>"
         f'<td class="bar"><div class="{kind}" style="width:{share:.2%}"></div></td>'
         f"<td>{readable_ns(entry.median_ns)} <small>({readable_ns(*entry.spread_ns)})</small></td>"
-        f"<td>{report.ratio(entry):.2f} x</td></tr>"
+        f"<td>{_ratio(report, entry)}</td></tr>"
     )
 
 

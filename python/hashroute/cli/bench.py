@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import click
-from hashroute.bench import Report, machine_facts, measure
-from hashroute.bench.tables import LEGEND, comparison_table, page, tables
 from rich.console import Console
 from rich.progress import Progress
+
+from hashroute.bench import Report, machine_facts, measure
+from hashroute.bench.tables import LEGEND, comparison_table, page, tables
+from hashroute.cli._common import CouldNotRun, epilog
+from hashroute.errors import ConfigurationError
 
 POD_COUNTS = "2,16,128,1000"
 PODS_MAX = 65_535
@@ -28,12 +31,16 @@ def _pod_counts(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  hashroute bench
-  hashroute bench --pods 16 --json before.json
-  hashroute bench --pods 16 --compare before.json --html bench.html
-"""
+    epilog=epilog(
+        """
+hashroute bench
+hashroute bench --pods 16 --json before.json
+hashroute bench --pods 16 --compare before.json --html bench.html
+""",
+        held="it was measured",
+        failed="never; what became slower is for you to judge",
+        unknown="wrong usage, or --compare names a file that --json did not write",
+    )
 )
 @click.option(
     "--pods",
@@ -80,7 +87,7 @@ def bench(
     The peers are uhashring, jump-consistent-hash and xxhash; install them to see them. Figures
     are CPU time, medians over interleaved rounds; compare ratios, not machines.
     """
-    older = Report.from_json(older_path.read_bytes()) if older_path else None
+    older = _older(older_path)
     notes = Console(stderr=True)
     with Progress(console=notes, transient=True) as progress:
         task = progress.add_task("measuring", total=None)
@@ -98,6 +105,13 @@ def bench(
         json_path.write_text(report.to_json() + "\n", encoding="utf-8")
     if html_path is not None:
         html_path.write_text(page(report), encoding="utf-8")
+
+
+def _older(path: Path | None) -> Report | None:
+    try:
+        return None if path is None else Report.from_json(path.read_bytes())
+    except ConfigurationError as error:
+        raise CouldNotRun(f"{path}: {error}") from error
 
 
 def _show(report: Report, older: Report | None) -> None:

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 SECONDS_MAX = 30
 
 
+# Tests that run in the background have Ctrl-C ignored, and so would what they start.
+PROGRAM = """
+import signal
+from hashroute.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main(prog_name="hashroute")
+"""
+
+
 class Running:
     """A stand-in for a sidecar behind a real control API, and the commands against it."""
 
@@ -91,7 +100,7 @@ def test_status_ready_holds_only_with_a_pod_up_on_each_transport(running: Runnin
 
 
 def watch(running: Running, *options: str, **more: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hashroute", "status", "--watch", "--interval-ms", "50"]
+    command = [sys.executable, "-c", PROGRAM, "status", "--watch", "--interval-ms", "50"]
     environment = {**os.environ, "HASHROUTE_CONTROL": running.server.address}
     return subprocess.Popen([*command, *options], env=environment, text=True, **more)
 

@@ -60,7 +60,7 @@ impl Way<'_> {
     }
 }
 
-impl Call<'_> {
+impl Call {
     /// Goes along the pods of `slot` until one answers, or there is a reason to stop.
     pub(super) async fn try_pods(&mut self, slot: Slot) -> Result<Status, Failed> {
         let table = Rc::clone(&self.table);
@@ -100,7 +100,7 @@ impl Call<'_> {
                 }
             };
             std::mem::replace(&mut permit, next).finish(Answer::Error);
-            self.gateway.shared.metrics.grpc.retries.increment();
+            self.gateway.metrics().retries.increment();
             self.body.rewind();
             if let Some(left) = self.deadline.left() {
                 self.head.shorten_timeout(left);
@@ -117,7 +117,8 @@ impl Call<'_> {
         let is_sent = self.body.is_empty();
         let opened = match upstream.try_open(|| self.head.request(), is_sent) {
             Ok(Some(opened)) => Ok(opened),
-            Ok(None) => self.open(upstream, permit, is_sent).await,
+            // Boxed because it is rare and would make room for itself in every request.
+            Ok(None) => Box::pin(self.open(upstream, permit, is_sent)).await,
             Err(not_opened) => Err(not_opened.into()),
         };
         let mut exchange = match opened {
@@ -133,7 +134,7 @@ impl Call<'_> {
             );
         let mut down = pin!(upstream.found_down());
         loop {
-            let (body, reply, deadline) = (&mut self.body, &mut *self.reply, &mut self.deadline);
+            let (body, reply, deadline) = (&mut self.body, &mut self.reply, &mut self.deadline);
             let pod = table.pod_header(permit.pod());
             let ended = poll_fn(|cx| {
                 if let Poll::Ready(ended) = exchange.poll(cx, body, reply, pod) {
@@ -180,7 +181,7 @@ impl Call<'_> {
         let is_patient = permit.reason() == ChoiceReason::LastResort;
         let was_down = was_chosen_down(permit);
         let head = &self.head;
-        let (reply, deadline) = (&mut *self.reply, &mut self.deadline);
+        let (reply, deadline) = (&mut self.reply, &mut self.deadline);
         let mut opening = pin!(upstream.open(|| head.request(), is_end, is_patient));
         poll_fn(|cx| {
             if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
@@ -211,7 +212,7 @@ impl Call<'_> {
         let budget = &self.table.routing.grpc_side.budget;
         let verdict = self.attempts.failed(failure, progress, budget);
         if due == Verdict::Retry(Cost::Budgeted) && verdict != due {
-            self.gateway.shared.metrics.grpc.retry_budget_exhausted.increment();
+            self.gateway.metrics().retry_budget_exhausted.increment();
         }
         verdict
     }

@@ -1,5 +1,6 @@
 //! One request, from its head to the end of its answer.
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -19,31 +20,22 @@ use super::gateway::{Gateway, Table};
 use super::head::{Head, RouteNote};
 use super::key_search::{Interrupted, search_body};
 use super::reply::{CallerGone, ErrorReply, Reply};
-use crate::metrics::Counter;
+use crate::metrics::GaugeGuard;
 
-/// Serves one request.
-pub(super) async fn run(
-    gateway: Rc<Gateway>,
-    peer: Rc<str>,
+/// Takes a request; the future serves it. (What is done before the future begins need not be
+/// carried, or copied, into its task.)
+pub(super) fn serve(
+    gateway: &Rc<Gateway>,
+    peer: &Rc<str>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
-    let clock = gateway.shared.clock;
-    let metrics = &gateway.shared.metrics.grpc;
-    let _panics = PanicCount(&metrics.panics);
-    let started = clock.now();
-    let mut reply = Reply::new(respond);
-    let limit = u64::from(gateway.shared.limits.requests_max);
-    let ended = if let Some(_counted) = metrics.requests.enter_below(limit) {
-        Call::new(&gateway, peer, request, &mut reply).run().await
-    } else {
-        metrics.refused.increment();
-        let text = format!("the sidecar has limits.requests_max = {limit} requests in hand");
-        Err(Failed::early(ErrorCode::ResourceExhausted, text))
-    };
-    let status = ended.unwrap_or_else(|failed| failed.tell(&mut reply));
-    metrics.statuses[usize::from(status.code())].increment();
-    metrics.latency.record(clock.now().saturating_sub(started));
+) -> impl Future<Output = ()> + 'static {
+    let mut call = Call::new(gateway, peer, request, respond);
+    async move {
+        let ended = call.run().await;
+        let status = ended.unwrap_or_else(|failed| failed.tell(&mut call.reply));
+        call.count(status);
+    }
 }
 
 /// Why a request did not end with the answer of a pod.
@@ -82,56 +74,81 @@ impl Failed {
 }
 
 /// A request on its way.
-pub(super) struct Call<'a> {
-    pub(super) gateway: &'a Gateway,
+pub(super) struct Call {
+    pub(super) gateway: Rc<Gateway>,
     pub(super) table: Rc<Table>,
     pub(super) head: Head,
     pub(super) body: RequestBody,
-    pub(super) reply: &'a mut Reply,
+    pub(super) reply: Reply,
     pub(super) deadline: Deadline,
     pub(super) attempts: Attempts,
+    started: Duration,
+    /// None if there are as many requests in hand as there may be.
+    counted: Option<GaugeGuard>,
 }
 
-impl<'a> Call<'a> {
+impl Call {
     fn new(
-        gateway: &'a Gateway,
-        peer: Rc<str>,
+        gateway: &Rc<Gateway>,
+        peer: &Rc<str>,
         request: Request<RecvStream>,
-        reply: &'a mut Reply,
+        respond: SendResponse<Bytes>,
     ) -> Self {
         let table = gateway.table();
+        let limits = &gateway.shared.limits;
         let (parts, body) = request.into_parts();
         Self {
-            gateway,
-            head: Head::new(parts, peer),
+            gateway: Rc::clone(gateway),
+            head: Head::new(parts, Rc::clone(peer)),
             body: RequestBody::new(body, table.routing.retry.buffer_bytes),
-            reply,
+            reply: Reply::new(respond),
             deadline: Deadline::after(None),
             attempts: Attempts::new(false, 1),
+            started: gateway.shared.clock.now(),
+            counted: gateway.metrics().requests.enter_below(u64::from(limits.requests_max)),
             table,
         }
     }
 
-    async fn run(mut self) -> Result<Status, Failed> {
-        let table = Rc::clone(&self.table);
-        let routing = &table.routing;
-        let (bytes, limit) =
-            (self.head.header_list_bytes(), self.gateway.shared.limits.header_list_bytes);
-        if bytes > limit as usize {
-            let text =
-                format!("the metadata has {bytes} bytes, limits.header_list_bytes is {limit}");
-            return Err(Failed::early(ErrorCode::ResourceExhausted, text));
-        }
+    async fn run(&mut self) -> Result<Status, Failed> {
+        self.check_limits()?;
         let timeout = self.head.timeout();
         let timeout =
             timeout.map_err(|error| Failed::early(ErrorCode::Malformed, error.to_string()))?;
         self.deadline = Deadline::after(timeout);
+        let table = Rc::clone(&self.table);
+        let routing = &table.routing;
         let route = routing.routes.find(self.head.path());
         let slot = self.find_slot(route).await?;
         self.head.note(RouteNote { slot, term: routing.term(slot), epoch: &table.epoch });
         self.attempts = Attempts::new(route.idempotent, routing.retry.attempts_max);
         routing.grpc_side.budget.deposit();
         self.try_pods(slot).await
+    }
+
+    fn check_limits(&self) -> Result<(), Failed> {
+        let limits = &self.gateway.shared.limits;
+        if self.counted.is_none() {
+            self.gateway.metrics().refused.increment();
+            let limit = limits.requests_max;
+            let text = format!("the sidecar has limits.requests_max = {limit} requests in hand");
+            return Err(Failed::early(ErrorCode::ResourceExhausted, text));
+        }
+        let (bytes, limit) = (self.head.header_list_bytes(), limits.header_list_bytes);
+        if bytes > limit as usize {
+            let text =
+                format!("the metadata has {bytes} bytes, limits.header_list_bytes is {limit}");
+            return Err(Failed::early(ErrorCode::ResourceExhausted, text));
+        }
+        Ok(())
+    }
+
+    /// Counts a request that ended.
+    fn count(&self, status: Status) {
+        let metrics = self.gateway.metrics();
+        metrics.statuses[usize::from(status.code())].increment();
+        let elapsed = self.gateway.shared.clock.now().saturating_sub(self.started);
+        metrics.latency.record(elapsed);
     }
 
     /// Finds the slot of the request's key, or one for a request without a key.
@@ -143,9 +160,10 @@ impl<'a> Call<'a> {
             KeyLookup::Found(key) => Ok(ring.slot(key.as_bytes())),
             KeyLookup::Missing(missing) => Err(missing),
             KeyLookup::NeedsBody { .. } => {
-                let bytes_max = search_bytes_max(self.gateway, &table);
+                let bytes_max = search_bytes_max(&self.gateway, &table);
                 let (head, body, deadline) = (&self.head, &mut self.body, &mut self.deadline);
-                search_body(search, head, body, deadline, ring, bytes_max).await?
+                // Boxed because it is rare and would make room for itself in every request.
+                Box::pin(search_body(search, head, body, deadline, ring, bytes_max)).await?
             }
         };
         match (found, route.on_missing) {
@@ -170,14 +188,12 @@ impl From<Interrupted> for Failed {
     }
 }
 
-/// Counts a panic that unwinds past it. The runtime contains the panic; the count makes the defect
-/// visible.
-struct PanicCount<'a>(&'a Counter);
-
-impl Drop for PanicCount<'_> {
+impl Drop for Call {
+    /// A panic ends its request alone, as the runtime contains it; the count makes the defect
+    /// visible.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.increment();
+            self.gateway.metrics().panics.increment();
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn serve(
     _counted: GaugeGuard,
 ) {
     let limits = gateway.shared.limits;
-    let refused = &gateway.shared.metrics.grpc.refused;
+    let refused = &gateway.metrics().refused;
     let first = tokio::select! {
         first = timeout(limits.handshake_timeout, sniff(&mut stream)) => first,
         () = drain.requested() => return,
@@ -83,9 +83,7 @@ impl Driver {
         loop {
             let accepted = self.connection.poll_accept(cx);
             if let Poll::Ready(Some(Ok((request, respond)))) = accepted {
-                let call =
-                    call::run(Rc::clone(&self.gateway), Rc::clone(&self.peer), request, respond);
-                spawn_local(call);
+                spawn_local(call::serve(&self.gateway, &self.peer, request, respond));
                 continue;
             }
             match self.socket.poll_send(cx) {

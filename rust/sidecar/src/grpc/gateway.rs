@@ -9,6 +9,7 @@ use hashroute_dataplane::health::Health;
 use http::HeaderValue;
 
 use super::upstream::Upstream;
+use crate::metrics::TransportMetrics;
 use crate::routing::Routing;
 use crate::shared::Shared;
 
@@ -43,6 +44,11 @@ impl Gateway {
         let routing = shared.routing.load_full();
         let table = RefCell::new(Rc::new(Table::new(&shared, routing, HashMap::new())));
         Self { shared, table }
+    }
+
+    /// The counters of this loop.
+    pub(super) fn metrics(&self) -> &TransportMetrics {
+        &self.shared.metrics.grpc
     }
 
     /// The present table: that of the routing state in force.

@@ -27,11 +27,8 @@ pub(super) struct RouteNote<'a> {
 }
 
 impl Head {
-    /// Takes the head of a request from `peer`. Headers that only a sidecar may set are dropped.
+    /// Takes the head of a request from `peer`.
     pub(super) fn new(mut parts: Parts, peer: Rc<str>) -> Self {
-        for name in [&SLOT, &EPOCH, &TERM] {
-            parts.headers.remove(name);
-        }
         if parts.uri.authority().is_none() {
             // Without an authority HTTP/2 wants the form in which a proxy passes HTTP/1 on; what is
             // sent is the same: no `:authority`.
@@ -53,7 +50,8 @@ impl Head {
         timeout.map(|value| parse_timeout(value.as_bytes())).transpose()
     }
 
-    /// Adds the note for the pod. Everything else goes as it came, in its order.
+    /// Adds the note for the pod, in place of any that the caller forged. Everything else goes as
+    /// it came, in its order.
     pub(super) fn note(&mut self, note: RouteNote<'_>) {
         let headers = &mut self.parts.headers;
         headers.insert(SLOT, HeaderValue::from(note.slot.get()));

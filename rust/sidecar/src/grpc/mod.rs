@@ -47,13 +47,13 @@ pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>, mut drain: Dr
         () = drain.requested() => {}
     }
     drop(listener);
-    gateway.shared.metrics.grpc.connections.emptied().await;
+    gateway.metrics().connections.emptied().await;
 }
 
 /// Accepts connections for ever.
 async fn accept(listener: &TcpListener, gateway: &Rc<Gateway>, drain: Drain) {
     let limit = u64::from(gateway.shared.limits.connections_max);
-    let metrics = &gateway.shared.metrics.grpc;
+    let metrics = gateway.metrics();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors or memory: give some of it time to come back.

@@ -95,14 +95,22 @@ fn oversized_headers_end_their_request_and_no_other() {
         options.limits["header_list_bytes"] = json!(4096);
         let setup = start(&[&pod], options);
         let mut client = setup.client().await;
-        let long = "x".repeat(8000);
-        let headers = [("x-hashroute-key", "k"), ("x-long", long.as_str())];
-        if let Ok(answer) = client.call("/test.Service/Method", &headers, &frame(b"m")).await {
-            assert_eq!(answer.http, 431, "{answer:?}");
-        }
+        let answer = call_with_header(&mut client, 8000).await.expect("an answer");
+        assert!(answer.error("8", "not-applied").contains("limits.header_list_bytes"));
+        // Far beyond the limit headers are not even read: HTTP/2 answers, and then it hangs up.
+        let answer = call_with_header(&mut client, 20_000).await.expect("an answer");
+        assert_eq!(answer.http, 431, "{answer:?}");
+        let mut other = setup.client().await;
+        assert!(call_with_header(&mut other, 200_000).await.is_err());
         client.unary("k", b"m").await.ok();
         assert_eq!(pod.received(), 1);
     });
+}
+
+async fn call_with_header(client: &mut Client, bytes: usize) -> Result<Answer, h2::Error> {
+    let long = "x".repeat(bytes);
+    let headers = [("x-hashroute-key", "k"), ("x-long", long.as_str())];
+    client.call("/test.Service/Method", &headers, &frame(b"m")).await
 }
 
 #[test]

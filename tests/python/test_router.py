@@ -240,7 +240,8 @@ class TestChanges:
                     terms[key] = terms[key] if route.pod == before else epoch
                     assert (route.term, route.epoch) == (terms[key], epoch)
                     owners[key] = route.pod
-        assert set(terms.values()) == {1, 2, 3, 4}
+        # What moved at epoch 2 went to pod-e, and moved again when that left.
+        assert set(terms.values()) == {1, 3, 4}
 
     def test_a_drained_pod_gets_nothing_new_and_stays_in_the_view(self, router):
         router.drain("pod-a")

@@ -100,6 +100,7 @@ impl Search {
     /// up by parking one of its slots on a pod that has room.
     fn resolve(&mut self, stuck: Move) -> Result<(), PlanError> {
         let circle = self.circle(stuck);
+        assert!(!circle.is_empty(), "a move waits for a pod that is not full");
         if circle.len() <= self.slots_per_step {
             self.open_step(circle.len());
             for number in circle {

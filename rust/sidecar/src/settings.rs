@@ -229,6 +229,7 @@ impl Settings {
 
 pub(crate) const HOUR_MS: u128 = 3_600_000;
 
+#[allow(clippy::needless_pass_by_value, reason = "bounds are written at the call, and small")]
 pub(crate) fn range<T: PartialOrd + Display>(
     key: &str,
     value: T,

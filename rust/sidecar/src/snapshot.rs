@@ -153,6 +153,7 @@ fn pod_snapshot(routing: &Routing, pod: &Pod, index: PodIndex, now: Duration) ->
     let last_fall =
         served().filter_map(|(_, _, status)| status.last_fall).max_by_key(|fall| fall.at);
     let ring = &routing.ring;
+    let slots = ring.slot_counts().get(index.as_usize()).copied().unwrap_or_default();
     PodSnapshot {
         id: pod.id.as_str().to_owned(),
         state: pod.state.as_str(),
@@ -166,8 +167,8 @@ fn pod_snapshot(routing: &Routing, pod: &Pod, index: PodIndex, now: Duration) ->
         health_by_transport: served()
             .map(|(name, _, status)| (*name, status.health.as_str()))
             .collect(),
-        share: ring.shares().get(index.as_usize()).copied().unwrap_or_default(),
-        slots: ring.slot_counts().get(index.as_usize()).copied().unwrap_or_default(),
+        share: f64::from(slots) / f64::from(ring.view().parameters().slots()),
+        slots,
         in_flight: sides.iter().map(|(name, _, status)| (*name, status.in_flight)).collect(),
         requests: sides
             .iter()

@@ -385,6 +385,13 @@ def test_a_slow_recovery_breaks_a_promise_unless_the_machine_stalled_for_it(reco
     assert broken(stalled) == []
 
 
+def test_a_frozen_pod_may_cost_the_machines_stalls_on_top(recording):
+    event, slow = slow_after(recording, Kind.FREEZE, 0.4)
+    for stalled, titles in ((0.05, ["Recovery: frozen process"]), (0.15, [])):
+        stalls = (Stall(0, event.at + 0.01, stalled),)
+        assert broken(replace(slow, stalls=stalls)) == titles
+
+
 def test_conditions_follow_the_events(recording):
     words = {pod: [span.word for span in series.conditions(recording, pod)] for pod in RACKS}
     assert words == {

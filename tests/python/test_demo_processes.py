@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -49,12 +49,16 @@ def until(condition):
         assert time.monotonic() < deadline
 
 
-def is_running(pid):
+def state(pid):
+    """The letter for what a process does; Z if it is gone, or only unreaped."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return pathlib.Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def is_running(pid):
+    return state(pid) != "Z"
 
 
 class TestPorts:
@@ -91,14 +95,29 @@ class TestChildren:
         async def fail():
             async with Children(tmp_path) as children:
                 child = await children.start("child", python(PATIENT))
-                started.append(child.pid)
+                started.append(child)
                 if frozen:
                     child.freeze()
+                    until(lambda: state(child.pid) == "T")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             await fail()
-        assert not is_running(*started)
+        (child,) = started
+        assert not is_running(child.pid)
+        # It was asked to end and heard it, frozen or not; nothing had to be killed.
+        assert child._process.returncode == -signal.SIGTERM
+
+    async def test_all_are_gone_even_if_their_end_is_interrupted(self, tmp_path, monkeypatch):
+        async def interrupted(_child):
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr("hashroute.demo.processes.Child.end", interrupted)
+        children = Children(tmp_path)
+        child = await children.start("child", python(PATIENT))
+        with pytest.raises(asyncio.CancelledError):
+            await children.__aexit__()
+        await child.gone()
 
     async def test_one_that_does_not_listen_is_killed(self, tmp_path, monkeypatch):
         monkeypatch.setattr("hashroute.demo.processes.END_SECONDS_MAX", 0.1)

@@ -68,7 +68,7 @@ def _ring_tables(document: dict[str, Any]) -> list[str]:
         median, low, high = (
             entry[part] / entry["elements"] for part in ("median_ns", "low_ns", "high_ns")
         )
-        rows.append((name, readable_ns(median), readable_ns(low, high)))
+        rows.append((name, *readable_ns(median, low, high)))
     return [_table(("benchmark", "median", "95 % confidence"), rows)]
 
 
@@ -84,7 +84,7 @@ def _python_tables(document: dict[str, Any]) -> list[str]:
             stats[part] * 1e9 / extra["operations"] for part in ("median", "q1", "q3")
         )
         medians[place] = median
-        cells[place] = f"{readable_ns(median)} ({readable_ns(low, high)})"
+        cells[place] = "{} ({})".format(*readable_ns(median, low, high))
     return [_python_table(operation, medians, cells) for operation in OPERATIONS.values()]
 
 

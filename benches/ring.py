@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = ("cargo", "bench", "--package", "hashroute-core")
-CRITERION = Path(__file__).parents[1] / "target" / "criterion"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).parents[1] / "target"))
+CRITERION = TARGET / "criterion"
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hashroute._release import release
 
 from benches.grpc.processes import BenchError, free_address, running
 
@@ -103,7 +104,7 @@ def versions() -> dict[str, str]:
     Raises BenchError if a peer is not installed.
     """
     return {
-        "hashroute": importlib.metadata.version("hashroute"),
+        "hashroute": release(),
         "HAProxy": _version(_program("haproxy"), "-v"),
         "nginx": _version(_program("nginx"), "-v"),
     }

@@ -33,7 +33,8 @@ from benches.grpc.processes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLES = Path(__file__).parents[2] / "target" / "release" / "examples"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).parents[2] / "target"))
+EXAMPLES = TARGET / "release" / "examples"
 OUTSTANDING = {"alone": 1, "saturated": 64}
 
 

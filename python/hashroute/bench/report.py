@@ -133,12 +133,10 @@ class Report:
         return cls(facts=facts, measurements=measurements)
 
 
-def readable_ns(*durations_ns: float) -> str:
-    """Returns one duration, or the ends of a range, in the unit that suits the longest."""
-    unit, size = next(
-        ((unit, size) for unit, size in UNITS if max(durations_ns) >= size), ("ns", 1.0)
-    )
-    return f"{' - '.join(f'{duration / size:.3g}' for duration in durations_ns)} {unit}"
+def readable_ns(median_ns: float, low_ns: float, high_ns: float) -> tuple[str, str]:
+    """Returns a duration with its unit, and the range around it in the same unit."""
+    unit, size = next(((unit, size) for unit, size in UNITS if median_ns >= size), ("ns", 1.0))
+    return f"{median_ns / size:.3g} {unit}", f"{low_ns / size:.3g}-{high_ns / size:.3g}"
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:

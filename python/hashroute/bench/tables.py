@@ -23,8 +23,8 @@ def tables(report: Report) -> Iterator[Table]:
     """Yields one table an operation: a row for each contender, a column for each number of pods."""
     pod_counts = sorted({entry.pods for entry in report.measurements})
     for operation, title in OPERATIONS.items():
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        table.add_column("contender", no_wrap=True)
+        table = _table(title)
+        table.add_column("contender")
         for count in pod_counts:
             table.add_column(f"{count} pods", justify="right", no_wrap=True)
         for contender, measurements in report.of(operation):
@@ -37,8 +37,7 @@ def tables(report: Report) -> Iterator[Table]:
 
 def comparison_table(comparisons: list[Comparison]) -> Table:
     """Returns the table of two runs: what became slower or faster, and whether beyond noise."""
-    title = "Beside the older run"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = _table("Beside the older run")
     for heading in ("operation", "contender"):
         table.add_column(heading)
     for heading in ("pods", "before", "after", "after / before"):
@@ -51,8 +50,7 @@ def comparison_table(comparisons: list[Comparison]) -> Table:
             entry.after.operation,
             entry.after.contender,
             str(entry.after.pods),
-            readable_ns(entry.before.median_ns),
-            readable_ns(entry.after.median_ns),
+            *(_median(side) for side in (entry.before, entry.after)),
             f"{entry.ratio:.2f}" + ("" if entry.is_beyond_noise else " (noise)"),
             style=style,
         )
@@ -66,9 +64,26 @@ def page(report: Report) -> str:
     return _PAGE.format(facts=facts, legend=escape(LEGEND), body=body)
 
 
+def _table(title: str) -> Table:
+    # Four sizes of rings fit a terminal of 80 columns.
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
 def _cell(report: Report, entry: Measurement) -> str:
-    median, spread = readable_ns(entry.median_ns), readable_ns(*entry.spread_ns)
+    median, spread = readable_ns(entry.median_ns, *entry.spread_ns)
     return f"{median} [bold]{_ratio(report, entry)}[/bold]\n[dim]{spread}[/dim]"
+
+
+def _median(entry: Measurement) -> str:
+    return readable_ns(entry.median_ns, *entry.spread_ns)[0]
 
 
 def _ratio(report: Report, entry: Measurement) -> str:
@@ -95,11 +110,12 @@ def _section(report: Report, operation: str) -> str:
 
 
 def _bar(report: Report, entry: Measurement, share: float) -> str:
+    median, spread = readable_ns(entry.median_ns, *entry.spread_ns)
     kind = "ours" if entry.contender.startswith("hashroute") else "floor" if entry.is_floor else ""
     return (
         f"<tr><td>{escape(_named(entry.contender, entry, separator=' '))}</td>"
         f'<td class="bar"><div class="{kind}" style="width:{share:.2%}"></div></td>'
-        f"<td>{readable_ns(entry.median_ns)} <small>({readable_ns(*entry.spread_ns)})</small></td>"
+        f"<td>{median} <small>({spread})</small></td>"
         f"<td>{_ratio(report, entry)}</td></tr>"
     )
 

@@ -119,7 +119,7 @@ def _show(report: Report, older: Report | None) -> None:
     for name, fact in report.facts.items():
         console.print(f"[dim]{name}:[/dim] {fact}", highlight=False)
     for table in tables(report):
-        console.print(table)
+        console.print(table, "")
     console.print(LEGEND, style="dim")
     if older is not None:
         console.print(comparison_table(report.compared_with(older)))

@@ -17,10 +17,9 @@ pub(crate) async fn connect(address: &str, keepalive: Duration) -> io::Result<So
     }
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    // The kernel counts in whole seconds.
-    let keepalive = keepalive.max(Duration::from_secs(1));
+    let keepalive = keepalive.max(KEEPALIVE_MIN);
     let probes = TcpKeepalive::new()
-        .with_time(keepalive.max(KEEPALIVE_MIN))
+        .with_time(keepalive)
         .with_interval((keepalive / KEEPALIVE_PROBES).max(KEEPALIVE_MIN))
         .with_retries(KEEPALIVE_PROBES);
     let socket = SockRef::from(&stream);

@@ -1,6 +1,7 @@
 """`hashroute demo` as somebody runs it: the whole cast, what it says, and what it leaves behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,6 +55,21 @@ def test_a_whole_run_loses_nothing_and_says_so(tmp_path):
     assert all(pod["requests"] > 0 for pod in told["pods"])
     assert Path(told["report"]).read_text("utf-8").count("<svg") == 1
     assert [line for line in err.splitlines() if "killed" in line]
+
+
+@pytest.mark.timeout(60)
+def test_a_run_whose_sidecar_dies_says_so_and_leaves_no_process(tmp_path):
+    with demo(tmp_path, *BRIEF) as process:
+        assert process.stdout is not None
+        assert any("killed" in line for line in process.stdout)
+        started = children_of(process)
+        (sidecar,) = (p for p in started if b"proxy" in Path(f"/proc/{p}/cmdline").read_bytes())
+        os.kill(sidecar, signal.SIGKILL)
+        _, err = process.communicate()
+    assert process.returncode == 2
+    assert "the demo could not run: " in err
+    assert "sidecar" in err
+    assert running(started) == []
 
 
 @pytest.mark.timeout(60)

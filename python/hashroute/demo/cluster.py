@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hashroute import Pod, Ring
 from hashroute.demo.links import DEADLINE_SECONDS
@@ -13,11 +13,13 @@ from hashroute.demo.records import ClientTotals
 from hashroute.demo.sidecar import Sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
     from pathlib import Path
 
     from hashroute.demo.processes import Child, Children, Ports, Talker
     from hashroute.demo.recorder import Recorder
+
+T = TypeVar("T")
 
 MODEL_SERVERS = ("model-1", "model-2")
 # A reply from a model server that is asked for its digest; it only has a ring to build.
@@ -33,15 +35,21 @@ class ModelServerProcess:
         self._totals: asyncio.Future[ClientTotals] = asyncio.get_running_loop().create_future()
 
     async def follow(self, ring: Ring) -> str:
-        """Has it follow the pods of `ring`; returns the digest that it computed by itself."""
+        """Has it follow the pods of `ring`; returns the digest that it computed by itself.
+
+        Raises:
+            DemoError: It did not answer.
+        """
         self.child.tell({"follow": [asdict(pod) for pod in ring.pods]})
-        async with asyncio.timeout(FOLLOW_SECONDS_MAX):
-            return await self._followed.get()
+        return await self._in_time(self._followed.get(), FOLLOW_SECONDS_MAX)
 
     async def finished(self) -> ClientTotals:
-        """Returns what it counted, once its last request has ended."""
-        async with asyncio.timeout(2 * DEADLINE_SECONDS):
-            return await self._totals
+        """Returns what it counted, once its last request has ended.
+
+        Raises:
+            DemoError: It did not come to an end, although each request has a deadline.
+        """
+        return await self._in_time(self._totals, 2 * DEADLINE_SECONDS)
 
     async def listen(self, recorder: Recorder) -> None:
         """Takes down what it says until it ends."""
@@ -55,6 +63,12 @@ class ModelServerProcess:
                     self._totals.set_result(ClientTotals(sent=sent, unmatched=unmatched))
                 case _:
                     raise AssertionError(f"not a message from a model server: {message}")
+
+    async def _in_time(self, answer: Awaitable[T], seconds: float) -> T:
+        try:
+            return await asyncio.wait_for(answer, seconds)
+        except TimeoutError:
+            raise self.child.failure(f"did not answer within {seconds:.0f} s") from None
 
 
 class Cluster:

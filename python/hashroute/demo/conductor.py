@@ -56,10 +56,12 @@ async def perform(
         display: Who watches.
 
     Raises:
-        DemoError: A process did not start, or ended by itself.
+        DemoError: A process did not start, ended by itself, or did not answer.
     """
     logs = directory / "logs"
     logs.mkdir(exist_ok=True)
+    for log in logs.glob("*.log"):
+        log.unlink()
     with Ports() as ports:
         async with Children(logs) as children:
             display.note("starting five feature pods, the sidecar and two model servers")
@@ -112,7 +114,7 @@ class Conductor:
                 for task in background:
                     task.cancel()
         except ExceptionGroup as failures:
-            raise _first(failures) from failures
+            raise _cause(failures) from failures
         return self._recorder.recording(
             racks=RACKS,
             duration_seconds=self._duration,
@@ -211,7 +213,7 @@ class Conductor:
             await asyncio.sleep(SHOW_SECONDS)
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Returns one of `failures` that is no group itself: the others follow from it."""
     first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _cause(first) if isinstance(first, BaseExceptionGroup) else first

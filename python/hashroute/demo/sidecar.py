@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ import grpc
 from grpc import aio
 
 from hashroute._proto.v1 import control_pb2, control_pb2_grpc
-from hashroute.demo.processes import READY_SECONDS_MAX
+from hashroute.demo.processes import READY_SECONDS_MAX, DemoError
 from hashroute.demo.records import PodSample, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hashroute import Pod
     from hashroute.demo.processes import Child, Ports
@@ -111,10 +112,13 @@ class Sidecar:
             ) from None
 
     async def sample(self, start: float) -> Sample:
-        """Returns what it says of itself now; times count from `start`, on the monotonic clock."""
-        request = control_pb2.GetStatusRequest()
-        response = await self._stub.GetStatus(request, timeout=CALL_SECONDS_MAX)
-        status = response.status
+        """Returns what it says of itself now; times count from `start`, on the monotonic clock.
+
+        Raises:
+            DemoError: The control API failed.
+        """
+        with _answering():
+            status = await self._status()
         return Sample(
             at=time.monotonic() - start,
             epoch=status.epoch,
@@ -133,17 +137,27 @@ class Sidecar:
         )
 
     async def drain(self, pod: str) -> int:
-        """Drains a pod and returns the number of slots that moved."""
+        """Drains a pod and returns the number of slots that moved.
+
+        Raises:
+            DemoError: The control API failed.
+        """
         request = control_pb2.DrainPodRequest(id=pod)
-        response = await self._stub.DrainPod(request, timeout=CALL_SECONDS_MAX)
+        with _answering():
+            response = await self._stub.DrainPod(request, timeout=CALL_SECONDS_MAX)
         return response.change.moved_slots
 
     async def add(self, pod: Pod) -> int:
-        """Adds a pod and returns the number of slots that moved."""
+        """Adds a pod and returns the number of slots that moved.
+
+        Raises:
+            DemoError: The control API failed.
+        """
         addresses = control_pb2.Addresses(grpc=pod.grpc, zmq=pod.zmq)
         added = control_pb2.Pod(id=pod.id, weight=pod.weight, zone=pod.zone, addresses=addresses)
         request = control_pb2.AddPodRequest(pod=added)
-        response = await self._stub.AddPod(request, timeout=CALL_SECONDS_MAX)
+        with _answering():
+            response = await self._stub.AddPod(request, timeout=CALL_SECONDS_MAX)
         return response.change.moved_slots
 
     async def close(self) -> None:
@@ -152,10 +166,25 @@ class Sidecar:
 
     async def _finds_every_pod_up(self) -> bool:
         try:
-            sample = await self.sample(0.0)
+            status = await self._status()
         except aio.AioRpcError as error:
             # Nothing listens yet: the one error that waiting mends.
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 return False
             raise
-        return all(pod.health == "up" for pod in sample.pods.values())
+        return all(pod.health == "up" for pod in status.pods)
+
+    async def _status(self) -> control_pb2.Status:
+        request = control_pb2.GetStatusRequest()
+        return (await self._stub.GetStatus(request, timeout=CALL_SECONDS_MAX)).status
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Says which door was closed, if the control API fails."""
+    try:
+        yield
+    except aio.AioRpcError as error:
+        raise DemoError(
+            f"the sidecar's control API failed: {error.code().name}: {error.details()}"
+        ) from error

@@ -29,7 +29,7 @@
     │   │   └── NoPodError                   no pod is left to try
     │   └── DeadlineExceededError (TimeoutError) no answer in time: the outcome is unknown
     ├── StartError             (OSError)     the sidecar could not start: an address in use, ...
-    ├── ClosedError                          the object was closed, or stopped, before the call
+    ├── ClosedError            (ValueError)  the object was closed, or stopped, before the call
     └── InternalError                        our mistake: please report it
 
     FewSlotsWarning          (UserWarning)   a ring whose slots are few for its pods; it works
@@ -366,8 +366,11 @@ class StartError(HashrouteError, OSError):
         self.address = address
 
 
-class ClosedError(HashrouteError):
-    """The object was closed or stopped before this call; make a new one."""
+class ClosedError(HashrouteError, ValueError):
+    """The object was closed or stopped before this call; make a new one.
+
+    A ValueError, as Python's own files and gRPC's own channels raise it.
+    """
 
     code = "closed"
 

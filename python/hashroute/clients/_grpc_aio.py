@@ -168,7 +168,11 @@ class _Method:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        """Starts a call. One that can reach no pod has failed already; nothing is raised here."""
+        """Starts a call. One that can reach no pod is returned, as one that has failed.
+
+        Raises:
+            ClosedError: the channel was closed.
+        """
         metadata = tuple(metadata or ())
         replay = AsyncReplay(request) if self.kind.startswith("stream_") else None
         try:

@@ -13,7 +13,7 @@ from grpc import aio
 
 from hashroute.clients._grpc_exchange import HEADER_OUTCOME, Attempt, Exchange, status_of
 from hashroute.clients._grpc_verdicts import Failing, failing
-from hashroute.errors import HashrouteError, UnavailableError
+from hashroute.errors import ClosedError, HashrouteError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
@@ -41,6 +41,8 @@ class _RoutedCall(aio.Call):
         self._exchange = exchange
         try:
             self._open()
+        except ClosedError:
+            raise
         except HashrouteError as error:
             self._end(RefusedCall(error))
 

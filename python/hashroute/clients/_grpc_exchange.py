@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import grpc
 
-from hashroute.errors import HashrouteError, MissingKeyError, NoPodError
+from hashroute.errors import HashrouteError, InvalidKeyError, MissingKeyError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,8 +170,9 @@ class Exchange(Generic[C]):
 
 def status_of(error: HashrouteError) -> tuple[grpc.StatusCode, str]:
     """Returns the status and the outcome on the wire of an error that no pod made."""
-    if isinstance(error, NoPodError):
-        return grpc.StatusCode.UNAVAILABLE, "not-applied"
-    if isinstance(error, MissingKeyError | ValueError):
+    if isinstance(error, UnavailableError):
+        outcome = "unknown" if error.outcome == "unknown" else "not-applied"
+        return grpc.StatusCode.UNAVAILABLE, outcome
+    if isinstance(error, MissingKeyError | InvalidKeyError):
         return grpc.StatusCode.INVALID_ARGUMENT, "not-applied"
     return grpc.StatusCode.INTERNAL, "not-applied"

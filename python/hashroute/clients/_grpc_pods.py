@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hashroute.errors import ClosedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,10 +49,16 @@ class PodChannels(Generic[C]):
         self.is_closed = False
 
     def lease(self, route: Route) -> PodChannel[C]:
-        """Returns the channel to the pod of ``route``; to be given back with :meth:`release`."""
+        """Returns the channel to the pod of ``route``; to be given back with :meth:`release`.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
         # A gRPC router chooses no pod without an address.
         key = (route.pod, route.address or "")
         with self._lock:
+            if self.is_closed:
+                raise ClosedError("the channel was closed; make another one")
             if route.epoch > self._epoch:
                 self._epoch = route.epoch
                 self._retire_strangers()

@@ -12,7 +12,7 @@ import grpc
 from hashroute.clients._grpc_exchange import Attempt, Client, Exchange
 from hashroute.clients._grpc_sync_calls import RefusedCall, StreamCall, UnaryCall
 from hashroute.clients._replay import Replay
-from hashroute.errors import HashrouteError
+from hashroute.errors import ClosedError, HashrouteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +163,11 @@ class _Method:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        """Starts a call. One that can reach no pod has failed already; nothing is raised here."""
+        """Starts a call. One that can reach no pod is returned, as one that has failed.
+
+        Raises:
+            ClosedError: the channel was closed.
+        """
         metadata = tuple(metadata or ())
         try:
             begun, source, is_whole = self._begin(request, metadata)
@@ -185,6 +189,8 @@ class _Method:
                 )
 
             return self.call(exchange, open_call)
+        except ClosedError:
+            raise
         except HashrouteError as error:
             return RefusedCall(error)
 

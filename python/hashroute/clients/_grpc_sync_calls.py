@@ -182,11 +182,9 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
                 return response
 
     def result(self, timeout: float | None = None) -> Any:
-        """Waits for the end; returns this call, or raises the RpcError with which it ended."""
+        """Waits for the end; raises the RpcError with which it ended, if it did."""
         self._settle(timeout)
-        if self._inner.code() is grpc.StatusCode.OK:
-            return self
-        raise self._inner
+        return self._inner.result()
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Waits for the end; returns the RpcError with which it ended, if it did."""
@@ -270,7 +268,11 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         while True:
             inner = self._inner
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if inner.exception(left) is None or not self._goes_on(inner):
+            try:
+                has_failed = inner.exception(left) is not None
+            except grpc.FutureCancelledError:
+                has_failed = True
+            if not has_failed or not self._goes_on(inner):
                 return
 
     def _begin(self) -> None:

@@ -12,6 +12,7 @@ The key of a request is its metadata ``x-hashroute-key``, or what ``key=`` says.
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import grpc
@@ -86,8 +87,12 @@ def channel(
             return grpc.insecure_channel(address, merged, compression)
         return grpc.secure_channel(address, credentials, merged, compression)
 
+    def hang_up(channel: grpc.Channel) -> None:
+        # The end of a call is heard on a thread of its channel, which cannot close what it serves.
+        threading.Thread(target=channel.close, name="hashroute-closing", daemon=True).start()
+
     router, owned = _router_of(pods, credentials)
-    channels = PodChannels(router, dial, grpc.Channel.close)
+    channels = PodChannels(router, dial, hang_up)
     return RoutedChannel(_client(router, channels, key, on_missing, idempotent), owned)
 
 

@@ -72,7 +72,9 @@ def run(options: Options) -> int:
         options.report.mkdir(parents=True, exist_ok=True)
         recording = asyncio.run(_play(options, console))
     except (DemoError, OSError) as error:
-        Console(stderr=True).print(f"the demo could not run: {error}", markup=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"the demo could not run: {error}", markup=False, highlight=False
+        )
         return EXIT_COULD_NOT_RUN
     except (KeyboardInterrupt, asyncio.CancelledError):
         Console(stderr=True).print("interrupted; every process was ended")

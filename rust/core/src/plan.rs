@@ -236,4 +236,13 @@ mod tests {
         assert_eq!(join.steps().len(), join.moved_slots().div_ceil(100) as usize);
         assert_eq!(four.plan(&three, None).unwrap().least_slots(), gained);
     }
+
+    #[test]
+    fn the_least_of_a_narrower_bound_is_what_it_forces() {
+        let (wide, narrow) = (ring(1024, 0.5, 0, 3), ring(1024, 0.0, 0, 3));
+        let over = wide.slot_counts().iter().zip(narrow.bounds());
+        let forced: u32 = over.map(|(count, bound)| count.saturating_sub(*bound)).sum();
+        assert!(forced > 0);
+        assert_eq!(wide.plan(&narrow, None).unwrap().least_slots(), forced);
+    }
 }

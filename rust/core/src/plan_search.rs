@@ -253,12 +253,12 @@ mod tests {
 
     #[test]
     fn a_parked_slot_that_can_go_on_in_its_step_moves_only_once() {
-        // Parking the first slot of the circle lets the pair 0-1 exchange at once.
-        let ways = [(0, 1), (1, 2), (1, 0), (2, 0), (0, 1)];
-        let steps = search(&[2, 2, 1, 0], &[2, 2, 1, 1], &ways, 2).unwrap();
-        for step in steps {
-            assert!(step.iter().all(|(from, to)| from != to));
-        }
+        // The circle 1-2-4-0-1 is too long for a step. Parking its first slot on pod 3 lets the
+        // move from 2 to 1 through, which makes room on 2 for the parked slot at once.
+        let ways = [(2, 1), (1, 0), (1, 2), (2, 4), (0, 2), (0, 1), (4, 0)];
+        let steps = search(&[2, 2, 2, 0, 1], &[2, 2, 2, 1, 1], &ways, 3).unwrap();
+        assert_eq!(steps[0][..2], [(1, 2), (2, 1)]);
+        assert_eq!(steps.concat().len(), ways.len());
     }
 
     #[test]

@@ -10,7 +10,6 @@ from pathlib import Path
 import hashroute
 import pytest
 from hashroute import Pod, Ring, _hashroute, errors
-from hashroute.clients._grpc_aio_calls import RefusedCall
 from hashroute.clients.zmq import Client
 from hashroute.config import load
 from hashroute.errors import CATALOGUE, HashrouteError, of_code
@@ -228,8 +227,3 @@ def test_a_request_that_timed_out_is_unknown_and_never_failed():
 def test_only_what_certainly_did_nothing_is_worth_a_retry():
     assert errors.UnavailableError("refused").retry
     assert not errors.UnavailableError("lost", outcome="unknown").retry
-
-
-def test_an_error_of_a_channel_has_ours_as_its_cause():
-    cause = errors.NoPodError("no pod is left")
-    assert RefusedCall(cause).error().__cause__ is cause

@@ -194,7 +194,7 @@ class _UnaryResponse(_RoutedCall):
             self.cancel()
             raise
         if isinstance(self._inner, RefusedCall):
-            raise self._inner.error()
+            raise self._inner.error() from self._inner.cause
         return await self._inner
 
 
@@ -213,14 +213,14 @@ class _StreamResponse(_RoutedCall):
             except aio.AioRpcError:
                 if not await self._goes_on(inner):
                     if isinstance(self._inner, RefusedCall):
-                        raise self._inner.error() from None
+                        raise self._inner.error() from self._inner.cause
                     raise
             except asyncio.CancelledError:
                 # Either we left the pod ourselves, or whoever reads here was cancelled.
                 if _is_being_cancelled() or not await self._goes_on(inner):
                     self.cancel()
                     if isinstance(self._inner, RefusedCall):
-                        raise self._inner.error() from None
+                        raise self._inner.error() from self._inner.cause
                     raise
             else:
                 self._started()
@@ -267,20 +267,18 @@ class RefusedCall:
     """The end of a call that reached no pod, or that no pod is left for."""
 
     def __init__(self, cause: HashrouteError) -> None:
-        self._cause = cause
+        self.cause = cause
         self._code, self._outcome = status_of(cause)
 
     def error(self) -> aio.AioRpcError:
-        """Returns what the caller gets; its cause is our own error."""
-        text = str(self._cause)
+        """Returns what the caller gets, to be raised from :attr:`cause`, which is our own error."""
+        text = str(self.cause)
         trailing = aio.Metadata((HEADER_OUTCOME, self._outcome))
-        error = aio.AioRpcError(self._code, aio.Metadata(), trailing, text, text)
-        error.__cause__ = self._cause
-        return error
+        return aio.AioRpcError(self._code, aio.Metadata(), trailing, text, text)
 
     async def read(self) -> Any:
         """Raises the error."""
-        raise self.error()
+        raise self.error() from self.cause
 
     async def code(self) -> grpc.StatusCode:
         """Returns INVALID_ARGUMENT for a missing key, UNAVAILABLE for a missing pod."""
@@ -288,7 +286,7 @@ class RefusedCall:
 
     async def details(self) -> str:
         """Returns what our own error says."""
-        return str(self._cause)
+        return str(self.cause)
 
     async def initial_metadata(self) -> aio.Metadata:
         """Returns nothing: no pod sent any."""
@@ -300,7 +298,7 @@ class RefusedCall:
 
     async def wait_for_connection(self) -> None:
         """Raises the error."""
-        raise self.error()
+        raise self.error() from self.cause
 
     def cancel(self) -> bool:
         """Does nothing: it has ended."""

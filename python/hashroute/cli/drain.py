@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -54,26 +53,23 @@ def drain(pod: str, control: str, wait_seconds: float | None, *, undo: bool, as_
     """
     from hashroute._proto.v1 import control_pb2 as pb
 
-    deadline_seconds = time.monotonic() + (wait_seconds or 0.0)
     with stub(control) as service:
         slots = call(service.GetView, pb.GetViewRequest(), control).view.slots
         answer = call(service.DrainPod, pb.DrainPodRequest(id=pod, undo=undo), control)
         done = f"{pod} is active again" if undo else f"{pod} drains"
         show_change(done, answer.change, slots, as_json=as_json)
         if wait_seconds is not None and not undo:
-            _wait(service, pod, deadline_seconds, control)
+            _wait(service, pod, wait_seconds, control)
 
 
-def _wait(service: ControlStub, pod: str, deadline_seconds: float, control: str) -> None:
+def _wait(service: ControlStub, pod: str, wait_seconds: float, control: str) -> None:
     import grpc
 
     from hashroute._proto.v1 import control_pb2 as pb
 
-    left = 0
-    watch = service.WatchStatus(
-        pb.WatchStatusRequest(interval_ms=POLL_MS),
-        timeout=max(0.0, deadline_seconds - time.monotonic()),
-    )
+    seen = "the sidecar did not say how many requests are in flight"
+    request = pb.WatchStatusRequest(interval_ms=POLL_MS)
+    watch = service.WatchStatus(request, timeout=wait_seconds)
     try:
         for answer in watch:
             in_flight = (sum(one.in_flight.values()) for one in answer.status.pods if one.id == pod)
@@ -81,7 +77,8 @@ def _wait(service: ControlStub, pod: str, deadline_seconds: float, control: str)
             if left == 0:
                 watch.cancel()
                 return
+            seen = f"{left} requests in flight"
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
             raise as_exit(error, control) from error
-    raise Failed(f"{pod} still has {left} requests in flight; it goes on draining")
+    raise Failed(f"{pod} has not finished in {wait_seconds:g} s ({seen}); it goes on draining")

@@ -81,11 +81,13 @@ class Engine:
         self._in_flight = 0
         # What other threads want: they add to the queue and write a byte to wake this one.
         self._wanted: deque[Pending | None] = deque()
+        self._given_up: deque[Pending] = deque()
         self._wake_end, self._wakeup = socket.socketpair()
         self._wake_end.setblocking(False)
         self._wakeup.setblocking(False)
         self._poller.register(self._wake_end, zmq.POLLIN)
         self._is_stopped = False
+        self._is_closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="hashroute-zmq", daemon=True)
         self._thread.start()
@@ -107,6 +109,9 @@ class Engine:
                 )
             self._in_flight += 1
             self._wanted.append(pending)
+        pending.future.add_done_callback(
+            lambda future: self._give_up(pending) if future.cancelled() else None
+        )
         self._wake()
 
     def stop(self) -> None:
@@ -120,10 +125,16 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def _give_up(self, pending: Pending) -> None:
+        self._given_up.append(pending)
+        self._wake()
+
     def _wake(self) -> None:
-        # A full pipe wakes the thread as well as another byte would.
-        with suppress(BlockingIOError):
-            self._wakeup.send(b"!")
+        with self._lock:
+            # A full pipe wakes the thread as well as another byte would.
+            if not self._is_closed:
+                with suppress(BlockingIOError):
+                    self._wakeup.send(b"!")
 
     def _run(self) -> None:
         self._follow_view()
@@ -161,6 +172,8 @@ class Engine:
             pending.id = number.to_bytes(8, "big")
             heapq.heappush(self._deadlines, (pending.deadline, number, pending))
             self._attempt(pending)
+        while self._given_up:
+            self._forget(self._given_up.popleft())
         if len(self._deadlines) > 2 * IN_FLIGHT_MAX:
             # Most of these have their answer; so many are not worth waiting for their time.
             self._deadlines = [entry for entry in self._deadlines if entry[2].route is not None]
@@ -287,10 +300,7 @@ class Engine:
             pending = heapq.heappop(self._deadlines)[2]
             if pending.route is None:
                 continue
-            for pod in self._pods.values():
-                pod.sent.pop(pending.id, None)
-                if pending in pod.unsent:
-                    pod.unsent.remove(pending)
+            self._take_back(pending)
             outcome = pending.request.outcome(pending.is_sent)
             pod_id = pending.route.pod
             self._end(pending, "deadline" if pending.is_sent else "error")
@@ -299,6 +309,21 @@ class Engine:
                 pending.future,
                 DeadlineExceededError(_advice(text, outcome), outcome=outcome, pod=pod_id),
             )
+
+    def _forget(self, pending: Pending) -> None:
+        """Drops a request that nobody waits for any more."""
+        self._take_back(pending)
+        if pending.route is not None:
+            # Neither an answer nor an error, so it counts as neither.
+            pending.route.release()
+            pending.route = None
+            self._is_over()
+
+    def _take_back(self, pending: Pending) -> None:
+        for pod in self._pods.values():
+            pod.sent.pop(pending.id, None)
+            if pending in pod.unsent:
+                pod.unsent.remove(pending)
 
     def _fail(self, pending: Pending, error: HashrouteError) -> None:
         self._end(pending, "error")
@@ -320,8 +345,11 @@ class Engine:
             pending.route.release()
             pending.route = None
         if is_over:
-            with self._lock:
-                self._in_flight -= 1
+            self._is_over()
+
+    def _is_over(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
 
     def _close(self) -> None:
         waiting = [
@@ -331,8 +359,10 @@ class Engine:
             self._fail(pending, ClosedError("the client was closed before the answer came"))
         for pod in self._pods.values():
             self._disconnect(pod)
-        self._wake_end.close()
-        self._wakeup.close()
+        with self._lock:
+            self._is_closed = True
+            self._wake_end.close()
+            self._wakeup.close()
         self._context.term()
 
 

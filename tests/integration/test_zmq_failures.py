@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import zmq
 
-from tests.integration.processes import until
+from tests.integration.processes import SECONDS_MAX, until
 from tests.integration.zmq_peers import (
     HOLD,
     ByHand,
@@ -101,6 +103,18 @@ def test_a_frozen_pods_idempotent_requests_go_elsewhere_and_its_late_answer_is_d
         assert ask_as_dealer(peer, key) == [b"", b"pod-a", key, b"body"]
 
 
+def test_a_frozen_pods_requests_wait_for_it_if_nobody_else_can_take_them():
+    pod = PodProcess("pod-a")
+    with relay([pod], health=WATCHFUL) as sidecar, client(sidecar) as peer:
+        assert ask(peer, b"key", b"body")[0] == b"pod-a"
+        pod.freeze()
+        peer.send_multipart([b"key", b"body"])
+        sidecar.until_health("pod-a", "down")
+        assert sidecar.in_flight() == 1
+        pod.thaw()
+        assert peer.recv_multipart() == [b"pod-a", b"key", b"body"]
+
+
 def test_a_frozen_pods_other_requests_wait_for_it():
     victim, heir, pods = mixed()
     with relay(pods, zmq=ONCE, health=WATCHFUL) as sidecar, client(sidecar) as peer:
@@ -113,6 +127,21 @@ def test_a_frozen_pods_other_requests_wait_for_it():
         victim.thaw()
         assert peer.recv_multipart() == [b"pod-a", key, b"body"]
         assert heir.seen == []
+
+
+def test_a_pod_that_lost_a_request_does_not_get_it_again():
+    pods = [ByHand("pod-a"), ByHand("pod-b")]
+    with relay(pods) as sidecar, client(sidecar) as peer:
+        first, second = (pod.accept() for pod in pods)
+        with second:
+            with first:
+                peer.send_multipart([key_of("pod-a", pods), b"body"])
+                first.message()
+            second.message()
+            back = pods[0].accept()
+            sidecar.until_health("pod-a", "up")
+        with back:
+            assert error_of(peer.recv_multipart()) == ("UNAVAILABLE", "unknown")
 
 
 def test_a_request_that_no_pod_answers_in_time_is_unknown():
@@ -160,6 +189,22 @@ def test_a_pod_that_leaves_the_view_finishes_what_it_has():
         pod.until_closed()
 
 
+def test_an_answer_of_a_pod_that_was_not_asked_is_dropped():
+    pods = [ByHand("pod-a"), ByHand("pod-b")]
+    with (
+        relay(pods) as sidecar,
+        client(sidecar) as peer,
+        pods[0].accept() as asked,
+        pods[1].accept() as other,
+    ):
+        peer.send_multipart([key_of("pod-a", pods), b"body"])
+        number, *_rest = asked.message()
+        other.send(message(number, b"", b"false"))
+        until(lambda: sidecar.snapshot()["totals"]["refused"] == 1, "it was dropped")
+        asked.send(message(number, b"", b"true"))
+        assert peer.recv_multipart() == [b"true"]
+
+
 def test_an_answer_that_comes_twice_or_to_nobody_is_dropped():
     pod = ByHand("pod-a")
     with relay([pod]) as sidecar, client(sidecar, zmq.DEALER) as peer, pod.accept() as server:
@@ -203,15 +248,35 @@ def test_draining_a_pod_under_load_fails_nothing():
         assert len(pods[0].seen) == before
 
 
-def test_a_relay_that_stops_answers_what_it_has_and_refuses_the_rest():
-    victim = PodProcess("pod-a")
-    with relay([victim]) as sidecar, client(sidecar) as peer:
-        key = b"key"
-        assert ask(peer, key, b"body")[0] == b"pod-a"
-        victim.freeze()
-        peer.send_multipart([key, b"body"])
+def test_a_relay_that_stops_finishes_what_it_has_and_refuses_the_rest():
+    pod = ByHand("pod-a")
+    with (
+        relay([pod]) as sidecar,
+        client(sidecar, zmq.DEALER) as peer,
+        pod.accept() as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        asked = 0
+        peer.send_multipart([b"", b"key", b"body"])
+        while not peer.poll(20):
+            # So far every request was passed on. The next one may find the relay stopping.
+            asked += 1
+            if asked == 1:
+                stopped = threads.submit(sidecar.stop, SECONDS_MAX)
+            peer.send_multipart([b"", b"key", b"body"])
+        assert error_of(peer.recv_multipart()[1:]) == ("UNAVAILABLE", "not-applied")
+        for _ in range(asked):
+            number, *_rest = server.message()
+            server.send(message(number, b"", b"answer"))
+        assert [peer.recv_multipart() for _ in range(asked)] == [[b"", b"answer"]] * asked
+        assert stopped.result()
+
+
+def test_a_relay_that_stops_cuts_off_what_is_not_finished_in_time():
+    with relay([Pod("pod-a")]) as sidecar, client(sidecar) as peer:
+        peer.send_multipart([b"key", HOLD])
         sidecar.until_in_flight(1)
-        assert not sidecar.stop(0.1), "a request was cut off"
+        assert not sidecar.stop(0.1)
 
 
 def test_a_relay_that_stops_in_time_has_answered_everything():

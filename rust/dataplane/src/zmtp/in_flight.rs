@@ -81,17 +81,13 @@ impl<T> InFlight<T> {
 
     /// Adds a request that must have ended by `deadline`.
     ///
-    /// Requests expire in the order in which they came, so one that comes with an earlier deadline
-    /// than the newest (the time to live was shortened) expires with that one.
+    /// Requests expire in the order in which they came: one whose deadline is earlier than that of
+    /// an older one (the time to live was shortened) waits for the older one to end.
     ///
     /// # Errors
     ///
     /// Gives `value` back if every number is taken; the caller's own bound is far below.
     pub fn insert(&mut self, deadline: Duration, value: T) -> Result<RequestId, T> {
-        let deadline = match self.place(self.newest) {
-            Some(newest) => deadline.max(newest.deadline),
-            None => deadline,
-        };
         let index = if let Some(free) = self.place(self.free) {
             let index = self.free;
             self.free = free.next;

@@ -258,6 +258,7 @@ fn a_reply_must_begin_with_the_envelope_and_say_something() {
     assert!(!same_frames(envelope, envelope));
     let long = b"\x03\0\0\0\0\0\0\0\x02id\x01\x00\x00\x01x";
     assert!(same_frames(envelope, long), "a long length means the same");
+    assert!(!same_frames(envelope, &long[..13]), "but it says nothing");
     assert!(same_frames(b"", &message(&[b"answer"])));
 }
 
@@ -301,14 +302,15 @@ fn a_late_answer_finds_nobody() {
 }
 
 #[test]
-fn a_shortened_time_to_live_does_not_hide_an_old_request() {
+fn a_request_with_a_shorter_time_to_live_expires_after_the_older_ones_ended() {
     let mut table = InFlight::default();
-    table.insert(Duration::from_secs(30), "old").unwrap();
+    let old = table.insert(Duration::from_secs(30), "old").unwrap();
     table.insert(Duration::from_secs(1), "new").unwrap();
     assert_eq!(table.expire(Duration::from_secs(2)), None);
     assert_eq!(table.next_deadline(), Some(Duration::from_secs(30)));
-    assert_eq!(table.expire(Duration::from_secs(30)), Some("old"));
-    assert_eq!(table.expire(Duration::from_secs(30)), Some("new"));
+    assert_eq!(table.remove(old), Some("old"));
+    assert_eq!(table.next_deadline(), Some(Duration::from_secs(1)));
+    assert_eq!(table.expire(Duration::from_secs(2)), Some("new"));
 }
 
 fn stream_of_frames() -> impl Strategy<Value = Vec<u8>> {

@@ -98,7 +98,7 @@ impl Relay {
                 Err(_violation) => {
                     self.shared.metrics.zmq.refused.increment();
                     // The peer is told the reason, if it can be told; it is over either way.
-                    let _told = client.connection.flush();
+                    let _told = client.connection.flush(turn.now);
                     self.clients.remove(key);
                     return false;
                 }
@@ -107,10 +107,10 @@ impl Relay {
     }
 
     /// Writes what waits for a client.
-    pub(super) fn flush_client(&mut self, key: usize) {
+    pub(super) fn flush_client(&mut self, turn: Turn<'_>, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.connection.is_scheduled = false;
-        if client.connection.flush().is_err() {
+        if client.connection.flush(turn.now).is_err() {
             self.clients.remove(key);
         }
     }

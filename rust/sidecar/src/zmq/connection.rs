@@ -29,9 +29,18 @@ pub(super) struct Connection {
     writable: bool,
     /// When bytes last came.
     heard_at: Duration,
-    /// When the first PING left that nothing was heard after.
-    asked_at: Option<Duration>,
+    /// The first PING that nothing was heard after.
+    asked: Option<Asked>,
     answers_ping: bool,
+}
+
+/// A PING that waits for a sign of life.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Since when the peer has left us without one.
+    since: Duration,
+    /// Where the PING ends in the outbox.
+    end: u64,
 }
 
 #[derive(Debug)]
@@ -83,7 +92,7 @@ impl Connection {
             ending: false,
             writable: false,
             heard_at: now,
-            asked_at: None,
+            asked: None,
             answers_ping: false,
         }
     }
@@ -132,7 +141,7 @@ impl Connection {
                 // later, the end included, is a new event.
                 self.readable = count == buffer.len() || self.ending;
                 self.heard_at = now;
-                self.asked_at = None;
+                self.asked = None;
                 Received::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -189,30 +198,43 @@ impl Connection {
     }
 
     /// Writes what waits, as far as the socket takes it.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        if self.writable {
-            self.writable = self.outbox.flush(&mut self.stream)?;
+    pub(super) fn flush(&mut self, now: Duration) -> io::Result<()> {
+        if !self.writable {
+            return Ok(());
+        }
+        let before = self.outbox.written();
+        self.writable = self.outbox.flush(&mut self.stream)?;
+        if let Some(asked) = &mut self.asked
+            && before < asked.end
+            && before < self.outbox.written()
+        {
+            // The PING waits behind a large message that the peer is still reading.
+            asked.since = now;
         }
         Ok(())
     }
 
-    /// Asks the peer whether it lives. `ttl`: how long it may hear nothing from us before it hangs up.
+    /// Asks the peer whether it lives. `ttl`: how long it may hear nothing from us before it hangs
+    /// up.
     pub(super) fn ping(&mut self, ttl: Duration, now: Duration) {
-        self.asked_at.get_or_insert(now);
         // Questions that wait are enough; a peer that reads none of them needs no more.
-        if self.outbox.waiting() < PONG_WAITING_MAX {
+        if self.outbox.waiting() < PONG_WAITING_MAX || self.asked.is_none() {
             self.outbox.encode(|tail| encode_ping(tail, ttl));
         }
+        let end = self.outbox.queued();
+        self.asked.get_or_insert(Asked { since: now, end });
     }
 
     /// Whether a PING waits for a sign of life.
     pub(super) fn is_asked(&self) -> bool {
-        self.asked_at.is_some()
+        self.asked.is_some()
     }
 
     /// Starts the time for an answer anew.
     pub(super) fn ask_again(&mut self, now: Duration) {
-        self.asked_at = Some(now);
+        if let Some(asked) = &mut self.asked {
+            asked.since = now;
+        }
     }
 
     /// When bytes last came.
@@ -220,10 +242,11 @@ impl Connection {
         self.heard_at
     }
 
-    /// How long the peer has left a PING without any sign of life. Zero for a peer that knows no PING.
+    /// How long the peer has left a PING without any sign of life. Zero for a peer that knows no
+    /// PING.
     pub(super) fn silence(&self, now: Duration) -> Duration {
-        match self.asked_at {
-            Some(asked_at) if self.answers_ping => now.saturating_sub(asked_at),
+        match self.asked {
+            Some(asked) if self.answers_ping => now.saturating_sub(asked.since),
             _ => Duration::ZERO,
         }
     }
@@ -231,3 +254,68 @@ impl Connection {
 
 /// Heartbeats stop being queued behind this many bytes.
 const PONG_WAITING_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Peer};
+
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { message_bytes_max: 1 << 20, message_frames_max: 8, command_bytes_max: 512 };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A connection past its handshake, with a peer that answers PING.
+    fn connected() -> (Connection, Peer) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = Peer::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(stream);
+        let mut connection = Connection::open(stream, SocketType::Dealer, LIMITS, seconds(0));
+        connection.stage = Stage::Ready(Decoder::new(LIMITS));
+        connection.writable = true;
+        connection.answers_ping = true;
+        (connection, peer)
+    }
+
+    #[test]
+    fn a_peer_that_is_asked_and_says_nothing_is_silent_since_then() {
+        let (mut connection, mut peer) = connected();
+        assert_eq!(connection.silence(seconds(9)), seconds(0), "it was not asked");
+        connection.ping(seconds(1), seconds(10));
+        connection.flush(seconds(10)).unwrap();
+        connection.ping(seconds(1), seconds(11));
+        connection.flush(seconds(11)).unwrap();
+        assert_eq!(connection.silence(seconds(12)), seconds(2), "since it was first asked");
+        // Any byte is a sign of life.
+        io::Write::write_all(&mut peer, b"\0").unwrap();
+        while connection.receive(&mut [0; 8], seconds(12)) != Received::Bytes(1) {}
+        assert_eq!(connection.silence(seconds(13)), seconds(0));
+        connection.answers_ping = false;
+        connection.ping(seconds(1), seconds(20));
+        assert_eq!(connection.silence(seconds(30)), seconds(0), "an old peer knows no PING");
+    }
+
+    #[test]
+    fn a_peer_that_still_reads_what_comes_before_the_ping_is_not_silent() {
+        const LARGE: usize = 64 << 20;
+        let (mut connection, mut peer) = connected();
+        connection.outbox.copy(&vec![0; LARGE]);
+        connection.ping(seconds(1), seconds(10));
+        connection.flush(seconds(10)).unwrap();
+        assert!(connection.outbox.waiting() > 0, "no socket buffers all of it");
+        assert_eq!(connection.silence(seconds(11)), seconds(1));
+        let before = connection.outbox.written();
+        peer.read_exact(&mut [0; 1 << 20]).unwrap();
+        while connection.outbox.written() == before {
+            connection.writable = true;
+            connection.flush(seconds(12)).unwrap();
+        }
+        assert_eq!(connection.silence(seconds(12)), seconds(0), "it has read");
+        assert_eq!(connection.silence(seconds(14)), seconds(2), "and then no more");
+    }
+}

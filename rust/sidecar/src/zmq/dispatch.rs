@@ -1,50 +1,41 @@
 //! The way of a request to a pod, and to the next one if that fails.
-use hashroute_core::Slot;
-use hashroute_dataplane::fleet::{Answer, TRIED_MAX, Tried};
+use hashroute_core::{PodId, Slot};
+use hashroute_dataplane::error::Outcome;
+use hashroute_dataplane::fleet::{Answer, Permit, TRIED_MAX, Tried};
 use hashroute_dataplane::retry::{Failure, Progress, Verdict};
-use hashroute_dataplane::zmtp::{RequestId, encode_frame_header};
+use hashroute_dataplane::zmtp::{ErrorReply, RequestId, encode_frame_header};
 
 use super::link::{Admission, LinkState};
 use super::refusal;
 use super::relay::{Attempt, Peer, Relay, Turn};
 
+/// A pod that takes a request.
+struct Place {
+    link: usize,
+    permit: Permit,
+    /// Whether the request must wait for the handshake.
+    must_wait: bool,
+}
+
+/// Why there is none.
+enum NoPlace {
+    /// No pod can be reached.
+    Unreachable,
+    /// At least one could, but has too much to read already.
+    Full,
+}
+
 impl Relay {
-    /// Gives the request to the best pod for `slot` that has not failed it, or ends it.
+    /// Gives a request that is with no pod to the best one for `slot`, or ends it.
     pub(super) fn dispatch(&mut self, turn: Turn<'_>, request: RequestId, slot: Slot) {
-        let Some(pending) = self.in_flight.get_mut(request) else { return };
-        let view = turn.routing.ring.view();
-        let mut tried = Tried::none();
-        for pod in &pending.tried {
-            if let Some(pod) = view.index_of(pod.as_str()) {
-                tried.insert(pod);
+        let Some(pending) = self.in_flight.get(request) else { return };
+        match self.place(turn, slot, &pending.tried, None) {
+            Ok(place) => self.put(request, place),
+            Err(no_place) => {
+                let error = no_place.error(pending.attempts.outcome(false));
+                self.fail(turn, request, &error);
             }
         }
-        let patience = turn.routing.health.timeout;
-        let mut is_full = false;
-        for _ in 0..TRIED_MAX {
-            let Ok(permit) = turn.routing.zmq_side.fleet.choose(slot, &tried) else { break };
-            let pod = permit.pod();
-            let key = self.by_pod.get(pod.as_usize()).copied().flatten();
-            let place = key.and_then(|key| Some((key, self.links.get_mut(key)?)));
-            let admission = place.as_ref().map(|(_, link)| link.admission(turn.now, patience));
-            let (Some((key, link)), Some(Admission::Send | Admission::Wait)) = (place, admission)
-            else {
-                is_full |= admission == Some(Admission::Full);
-                tried.insert(pod);
-                continue;
-            };
-            link.in_flight += 1;
-            pending.at = Some(Attempt { link: key, permit, sent: None });
-            if admission == Some(Admission::Wait) {
-                link.waiting.push(request);
-            } else {
-                self.send(request, key);
-            }
-            return;
-        }
-        let outcome = pending.attempts.outcome(false);
-        let error = if is_full { refusal::pods_full(outcome) } else { refusal::no_pod(outcome) };
-        self.fail(turn, request, &error);
     }
 
     /// Sends what waited for the handshake.
@@ -63,27 +54,140 @@ impl Relay {
         }
     }
 
-    /// Decides about every request on a link that failed: retry, patience or error.
-    ///
-    /// `written` is how far the stream to the pod got; `loss` is what the failure means for a
-    /// request that was in it.
-    pub(super) fn fail_link(&mut self, turn: Turn<'_>, key: usize, written: u64, loss: Failure) {
-        let affected: Vec<(RequestId, Failure)> = self
-            .in_flight
-            .iter()
-            .filter_map(|(request, pending)| {
-                let attempt = pending.at.as_ref().filter(|attempt| attempt.link == key)?;
-                let failure = match attempt.sent {
-                    None => Failure::Refused,
-                    // A pod drops a message that ends before its last byte.
-                    Some((_, end)) if loss == Failure::Lost && written < end => Failure::NotSent,
-                    Some(_) => loss,
-                };
-                Some((request, failure))
-            })
-            .collect();
-        for (request, failure) in affected {
+    /// Decides about every request on a link that was lost, whose stream got as far as `written`.
+    pub(super) fn fail_lost(&mut self, turn: Turn<'_>, key: usize, written: u64) {
+        for (request, sent) in self.requests_of(key) {
+            let failure = match sent {
+                None => Failure::Refused,
+                // A pod drops a message that ends before its last byte.
+                Some((_, end)) if written < end => Failure::NotSent,
+                Some(_) => Failure::Lost,
+            };
             self.retry_or_fail(turn, request, failure);
+        }
+    }
+
+    /// Decides about every request on a link whose pod was found silent.
+    ///
+    /// A request leaves only for a pod that takes it: if there is none, patience is all there is.
+    pub(super) fn fail_silent(&mut self, turn: Turn<'_>, key: usize) {
+        for (request, _) in self.requests_of(key) {
+            let Some(pending) = self.in_flight.get(request) else { continue };
+            let here = pending.at.as_ref().map(|attempt| attempt.permit.pod_id());
+            let Ok(slot) = pending.slot(turn.routing) else { continue };
+            let Ok(place) = self.place(turn, slot, &pending.tried, here) else { continue };
+            if let Verdict::Retry(_) = self.verdict(turn, request, Failure::PodDown)
+                && let Some(request) = self.take_back(request)
+            {
+                self.put(request, place);
+            }
+        }
+    }
+
+    fn requests_of(&self, key: usize) -> Vec<(RequestId, Option<(u64, u64)>)> {
+        let requests = self.in_flight.iter();
+        let requests = requests.filter_map(|(request, pending)| {
+            let attempt = pending.at.as_ref().filter(|attempt| attempt.link == key)?;
+            Some((request, attempt.sent))
+        });
+        requests.collect()
+    }
+
+    fn retry_or_fail(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) {
+        match self.verdict(turn, request, failure) {
+            Verdict::Wait => {}
+            Verdict::Fail(outcome) => {
+                self.fail(turn, request, &refusal::attempt_failed(failure, outcome));
+            }
+            Verdict::Retry(_) => {
+                let Some(request) = self.take_back(request) else { return };
+                let Some(pending) = self.in_flight.get(request) else { return };
+                match pending.slot(turn.routing) {
+                    Ok(slot) => self.dispatch(turn, request, slot),
+                    // The key's place was changed by new settings while the request was in flight.
+                    Err(error) => self.fail(turn, request, &error),
+                }
+            }
+        }
+    }
+
+    fn verdict(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) -> Verdict {
+        let Some(pending) = self.in_flight.get_mut(request) else { return Verdict::Wait };
+        let progress = Progress { response_started: false, replayable: true };
+        let wanted = pending.attempts.classify(failure, progress);
+        let verdict = pending.attempts.failed(failure, progress, &turn.routing.zmq_side.budget);
+        if verdict != wanted {
+            self.shared.metrics.zmq.retry_budget_exhausted.increment();
+        }
+        verdict
+    }
+
+    /// Takes the request off the pod that failed it; returns its new number.
+    fn take_back(&mut self, request: RequestId) -> Option<RequestId> {
+        // An answer to the attempt that failed may still come; it finds nobody under its number.
+        let request = self.in_flight.renew(request)?;
+        let pending = self.in_flight.get_mut(request)?;
+        if let Some(attempt) = pending.at.take() {
+            pending.tried.push(attempt.permit.pod_id().clone());
+            if let Some(link) = self.links.get_mut(attempt.link) {
+                link.in_flight -= 1;
+            }
+            attempt.permit.finish(Answer::Error);
+        }
+        self.shared.metrics.zmq.retries.increment();
+        Some(request)
+    }
+
+    /// The best pod for `slot` that is neither among the `tried` nor `here` and takes a request.
+    fn place(
+        &self,
+        turn: Turn<'_>,
+        slot: Slot,
+        tried: &[PodId],
+        here: Option<&PodId>,
+    ) -> Result<Place, NoPlace> {
+        let view = turn.routing.ring.view();
+        let mut passed_over = Tried::none();
+        for pod in tried.iter().chain(here) {
+            if let Some(pod) = view.index_of(pod.as_str()) {
+                passed_over.insert(pod);
+            }
+        }
+        let mut no_place = NoPlace::Unreachable;
+        for _ in 0..TRIED_MAX {
+            let fleet = &turn.routing.zmq_side.fleet;
+            let Ok(permit) = fleet.choose(slot, &passed_over) else { break };
+            passed_over.insert(permit.pod());
+            let key = self.by_pod.get(permit.pod().as_usize()).copied().flatten();
+            let Some((key, link)) = key.and_then(|key| Some((key, self.links.get(key)?))) else {
+                continue;
+            };
+            let must_wait = match link.admission(turn.now, turn.routing.health.timeout) {
+                Admission::Send => false,
+                Admission::Wait => true,
+                Admission::Unreachable => continue,
+                Admission::Full => {
+                    no_place = NoPlace::Full;
+                    continue;
+                }
+            };
+            return Ok(Place { link: key, permit, must_wait });
+        }
+        Err(no_place)
+    }
+
+    fn put(&mut self, request: RequestId, place: Place) {
+        let (Some(pending), Some(link)) =
+            (self.in_flight.get_mut(request), self.links.get_mut(place.link))
+        else {
+            return;
+        };
+        link.in_flight += 1;
+        pending.at = Some(Attempt { link: place.link, permit: place.permit, sent: None });
+        if place.must_wait {
+            link.waiting.push(request);
+        } else {
+            self.send(request, place.link);
         }
     }
 
@@ -110,41 +214,13 @@ impl Relay {
         attempt.sent = Some((start, outbox.queued()));
         self.schedule(Peer::Link(key));
     }
+}
 
-    fn retry_or_fail(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) {
-        let Some(pending) = self.in_flight.get_mut(request) else { return };
-        let progress = Progress { response_started: false, replayable: true };
-        let wanted = pending.attempts.classify(failure, progress);
-        let verdict = pending.attempts.failed(failure, progress, &turn.routing.zmq_side.budget);
-        if verdict != wanted {
-            self.shared.metrics.zmq.retry_budget_exhausted.increment();
-        }
-        match verdict {
-            Verdict::Wait => {}
-            Verdict::Fail(outcome) => {
-                self.fail(turn, request, &refusal::attempt_failed(failure, outcome));
-            }
-            Verdict::Retry(_) => self.retry(turn, request),
-        }
-    }
-
-    /// Takes the request off the pod that failed it and gives it to another.
-    fn retry(&mut self, turn: Turn<'_>, request: RequestId) {
-        // An answer to the attempt that failed may still come; it finds nobody under its number.
-        let Some(request) = self.in_flight.renew(request) else { return };
-        let Some(pending) = self.in_flight.get_mut(request) else { return };
-        if let Some(attempt) = pending.at.take() {
-            pending.tried.push(attempt.permit.pod_id().clone());
-            if let Some(link) = self.links.get_mut(attempt.link) {
-                link.in_flight -= 1;
-            }
-            attempt.permit.finish(Answer::Error);
-        }
-        self.shared.metrics.zmq.retries.increment();
-        match pending.slot(turn.routing) {
-            Ok(slot) => self.dispatch(turn, request, slot),
-            // The key's place was changed by new settings while the request was in flight.
-            Err(error) => self.fail(turn, request, &error),
+impl NoPlace {
+    fn error(&self, outcome: Outcome) -> ErrorReply {
+        match self {
+            Self::Unreachable => refusal::no_pod(outcome),
+            Self::Full => refusal::pods_full(outcome),
         }
     }
 }

@@ -186,7 +186,7 @@ impl EventLoop {
         // A flush that fails may schedule others, by the requests that it sends elsewhere.
         while let Some(peer) = self.relay.scheduled.pop() {
             match peer {
-                Peer::Client(key) => self.relay.flush_client(key),
+                Peer::Client(key) => self.relay.flush_client(turn, key),
                 Peer::Link(key) => self.relay.flush_link(turn, key),
             }
         }
@@ -202,7 +202,7 @@ fn notice(relay: &mut Relay, readable: &mut Vec<Peer>, peer: Peer, event: &Event
     if connection.readable {
         queue(readable, peer, connection);
     }
-    if event.is_writable() {
+    if event.is_writable() && connection.outbox.waiting() > 0 {
         relay.schedule(peer);
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hashroute_core::{PodIndex, PodState};
 use hashroute_dataplane::health::{Event, Health, ProbeFailure};
-use hashroute_dataplane::retry::Failure;
 use hashroute_dataplane::zmtp::{Limits, SocketType, Violation};
 use mio::net::TcpStream;
 use mio::{Interest, Waker};
@@ -108,7 +107,7 @@ impl Relay {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(connection) = link.connection_mut() else { return };
         connection.is_scheduled = false;
-        if connection.flush().is_err() {
+        if connection.flush(turn.now).is_err() {
             let ready = connection.is_ready();
             self.lose(
                 turn,
@@ -172,8 +171,8 @@ impl Relay {
                 if waited >= self.shared.limits.handshake_timeout {
                     self.lose(turn, key, Event::ConnectionRefused);
                 } else if waited >= health.timeout {
-                    self.found_silent(turn, key, late);
                     self.fail_waiting(turn, key);
+                    self.found_silent(turn, key, late);
                 }
             }
             LinkState::Ready { connection, .. } => {
@@ -230,8 +229,7 @@ impl Relay {
         }
         if let Some(link) = self.links.get_mut(key) {
             link.is_silent = true;
-            let written = link.connection().map_or(0, |connection| connection.outbox.written());
-            self.fail_link(turn, key, written, Failure::PodDown);
+            self.fail_silent(turn, key);
         }
     }
 
@@ -244,7 +242,7 @@ impl Relay {
         if let Some(pod) = link.index {
             self.report(turn, pod, event);
         }
-        self.fail_link(turn, key, written, Failure::Lost);
+        self.fail_lost(turn, key, written);
     }
 
     /// The pod sent what it must not: tell it, and hang up.
@@ -252,7 +250,7 @@ impl Relay {
         self.shared.metrics.zmq.refused.increment();
         if let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) {
             // It is over either way.
-            let _told = connection.flush();
+            let _told = connection.flush(turn.now);
         }
         self.lose(turn, key, Event::ProbeFailed(ProbeFailure::Malformed));
     }

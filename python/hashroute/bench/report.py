@@ -136,7 +136,13 @@ class Report:
 def readable_ns(median_ns: float, low_ns: float, high_ns: float) -> tuple[str, str]:
     """Returns a duration with its unit, and the range around it in the same unit."""
     unit, size = next(((unit, size) for unit, size in UNITS if median_ns >= size), ("ns", 1.0))
-    return f"{median_ns / size:.3g} {unit}", f"{low_ns / size:.3g}-{high_ns / size:.3g}"
+    median, low, high = (_digits(duration / size) for duration in (median_ns, low_ns, high_ns))
+    return f"{median} {unit}", f"{low}-{high}"
+
+
+def _digits(value: float) -> str:
+    # Above 999 three digits would come as an exponent.
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:

@@ -55,6 +55,21 @@ pub enum ChangeError {
         /// The pod.
         pod: String,
     },
+    /// Too many changes wait to be made.
+    #[error("{waiting} changes wait to be made already: ask again when some are done")]
+    Busy {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// It could not be agreed on in several tries.
+    #[error(
+        "not agreed in {tries} tries: a majority of voters, or a pod that would lose something, \
+         does not answer"
+    )]
+    NotAgreed {
+        /// How many tries were made.
+        tries: u32,
+    },
     /// A record that no change leads to.
     #[error("not a record that may follow: {what}")]
     Malformed {
@@ -76,6 +91,8 @@ impl ChangeError {
             Self::NotACandidate { .. } => "not_a_candidate",
             Self::NoWriter { .. } => "no_writer",
             Self::AlreadyWriter { .. } => "already_writer",
+            Self::Busy { .. } => "changes_waiting",
+            Self::NotAgreed { .. } => "not_agreed",
             Self::Malformed { .. } => "record_malformed",
         }
     }

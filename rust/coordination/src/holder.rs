@@ -18,17 +18,18 @@ pub enum Call {
 
 /// One member's lease.
 ///
-/// A member whose renewals bring no lease stops renewing and probes: else a member that is heard
-/// but hears nothing would be guarded for ever, and nobody could take its place.
+/// It counts from when renewals were *sent*, so that it has ended before the guard of any voter
+/// that granted it. A member whose renewals bring no lease stops renewing and probes: else one
+/// that is heard but hears nothing would be guarded for ever, and nobody could take its place.
 #[derive(Clone, Debug)]
 pub struct LeaseHolder {
     sequence: Sequence,
-    /// When each call still unanswered was sent; calls older than the lease are dropped.
+    /// When each call still unanswered was sent; calls older than two leases are dropped.
     sent: BTreeMap<Sequence, Duration>,
     /// For each voter the latest sending of a renewal that it granted.
     granted: BTreeMap<VoterId, Duration>,
     end: Option<Duration>,
-    renounced: Option<Sequence>,
+    renounced: bool,
     phase: Phase,
     next_call: Duration,
     planted: Planted,
@@ -51,7 +52,7 @@ impl LeaseHolder {
             sent: BTreeMap::new(),
             granted: BTreeMap::new(),
             end: None,
-            renounced: None,
+            renounced: false,
             phase: Phase::Probing { since: now, heard: Vec::new() },
             next_call: now,
             planted,
@@ -71,10 +72,13 @@ impl LeaseHolder {
         self.end.is_some_and(|end| now < end)
     }
 
-    /// Whether a majority answered the last probes, so that renewals are being sent.
+    /// Since when a majority has been heard without a gap longer than a lease, if it is.
     #[must_use]
-    pub fn is_heard(&self) -> bool {
-        matches!(self.phase, Phase::Renewing { .. })
+    pub fn heard_since(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Renewing { since } => Some(since),
+            Phase::Probing { .. } => None,
+        }
     }
 
     /// When [`LeaseHolder::tick`] has something to do next.
@@ -85,7 +89,7 @@ impl LeaseHolder {
 
     /// Returns what is due to be sent to every voter of `record`.
     pub fn tick(&mut self, now: Duration, record: &Record) -> Option<Call> {
-        if now < self.next_call {
+        if now < self.next_call || self.renounced {
             return None;
         }
         let parameters = record.parameters();
@@ -95,8 +99,8 @@ impl LeaseHolder {
         let horizon = now.saturating_sub(parameters.ttl * 2);
         self.sent.retain(|_, sent| *sent >= horizon);
         if let Phase::Renewing { since } = self.phase {
-            let began = self.end.unwrap_or_default().max(since + parameters.holder_window());
-            if now >= began && !self.planted.has(Bug::NoProbe) {
+            let hopeful_until = self.end.max(Some(since + parameters.holder_window()));
+            if Some(now) >= hopeful_until && !self.planted.has(Bug::NoProbe) {
                 self.phase = Phase::Probing { since: now, heard: Vec::new() };
             }
         }
@@ -108,8 +112,9 @@ impl LeaseHolder {
 
     /// A voter granted the renewal under the installed record.
     pub fn renewed(&mut self, now: Duration, by: VoterId, sequence: Sequence, record: &Record) {
-        let voids = self.renounced >= Some(sequence) && !self.planted.has(Bug::AckRevivesRenounced);
-        if voids || !record.has_voter(by) {
+        // A late grant must not bring back what was given up: somebody may own it by now.
+        let void = self.renounced && !self.planted.has(Bug::AckRevivesRenounced);
+        if void || !record.has_voter(by) {
             return;
         }
         let Some(mut sent) = self.sent.get(&sequence).copied() else { return };
@@ -124,44 +129,36 @@ impl LeaseHolder {
         self.extend(record);
     }
 
-    /// A voter answered a probe; returns whether renewals begin now.
-    pub fn heard(
-        &mut self,
-        now: Duration,
-        by: VoterId,
-        sequence: Sequence,
-        record: &Record,
-    ) -> bool {
-        let Phase::Probing { since, heard } = &mut self.phase else { return false };
+    /// A voter answered a probe; when a majority has, renewals begin.
+    pub fn heard(&mut self, now: Duration, by: VoterId, sequence: Sequence, record: &Record) {
+        let Phase::Probing { since, heard } = &mut self.phase else { return };
         let fresh = self.sent.get(&sequence).is_some_and(|sent| *sent >= *since);
         if !fresh || !record.has_voter(by) || heard.contains(&by) {
-            return false;
+            return;
         }
         heard.push(by);
-        if heard.len() < record.majority() {
-            return false;
+        if heard.len() >= record.majority() {
+            self.phase = Phase::Renewing { since: now };
+            self.next_call = now;
         }
-        self.phase = Phase::Renewing { since: now };
-        self.next_call = now;
-        true
     }
 
-    /// Another record was installed: grants of voters that are none any more do not count.
+    /// Another record was installed: grants of voters that are none any more do not count. The
+    /// others do: their guards outlive the record.
     pub fn installed(&mut self, record: &Record) {
         self.granted.retain(|voter, _| record.has_voter(*voter));
     }
 
-    /// Gives up every renewal sent so far, counted acknowledgements included; returns the last.
-    pub fn renounce(&mut self, now: Duration) -> Sequence {
-        self.renounced = Some(self.sequence);
+    /// Gives the lease up for good, counted grants included.
+    pub fn renounce(&mut self) {
+        self.renounced = true;
         if !self.planted.has(Bug::RenounceKeepsAcks) {
             self.granted.clear();
             self.end = None;
         }
-        self.phase = Phase::Probing { since: now, heard: Vec::new() };
-        self.sequence
     }
 
+    /// The lease ends one window after the sending that a majority has granted.
     fn extend(&mut self, record: &Record) {
         let mut sent: Vec<Duration> = self.granted.values().copied().collect();
         sent.sort_unstable_by(|one, other| other.cmp(one));

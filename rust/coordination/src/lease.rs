@@ -41,6 +41,12 @@ pub enum LeaseError {
         /// rho, in millionths.
         drift_ppm: u32,
     },
+    /// A lease so long that nobody would wait for its end.
+    #[error("ttl is {ttl:?}: expected at most 10 minutes")]
+    TooLong {
+        /// L.
+        ttl: Duration,
+    },
     /// Renewals without a pause between them.
     #[error("renewal_interval is zero: expected at least a millisecond")]
     NoInterval,
@@ -73,6 +79,9 @@ impl LeaseParameters {
         if self.drift_ppm > 100_000 {
             return Err(LeaseError::DriftTooLarge { drift_ppm: self.drift_ppm });
         }
+        if self.ttl > TTL_MOST {
+            return Err(LeaseError::TooLong { ttl: self.ttl });
+        }
         if self.renewal_interval < Duration::from_millis(1) {
             return Err(LeaseError::NoInterval);
         }
@@ -88,13 +97,13 @@ impl LeaseParameters {
     /// L (1 - 2 rho) - eps.
     #[must_use]
     pub fn holder_window(self) -> Duration {
-        (self.ttl - self.drift_of_ttl()).saturating_sub(self.margin)
+        self.ttl.saturating_sub(self.drift_of_ttl()).saturating_sub(self.margin)
     }
 
     /// How long a voter that knows of no grants waits before it may end one: L (1 + 2 rho).
     #[must_use]
     pub fn quiet_time(self) -> Duration {
-        self.ttl + self.drift_of_ttl()
+        self.ttl.saturating_add(self.drift_of_ttl())
     }
 
     /// The longest stall of a member that cannot end its lease:
@@ -104,11 +113,15 @@ impl LeaseParameters {
         self.holder_window().saturating_sub(self.renewal_interval).saturating_sub(round_trip)
     }
 
-    /// 2 rho L
+    /// 2 rho L, rounded up: a window that is a nanosecond too short harms nobody.
     fn drift_of_ttl(self) -> Duration {
-        (self.ttl / 1_000_000) * self.drift_ppm.saturating_mul(2)
+        let nanos = self.ttl.as_nanos().saturating_mul(u128::from(self.drift_ppm) * 2);
+        Duration::from_nanos(u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 }
+
+/// Longer leases serve nobody, and the arithmetic stays far from its limits.
+const TTL_MOST: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +141,11 @@ mod tests {
     fn a_lease_that_one_lost_message_ends_is_refused() {
         let short = LeaseParameters { ttl: Duration::from_millis(60), ..LeaseParameters::DEFAULT };
         assert!(matches!(short.check(), Err(LeaseError::TooShort { .. })));
+        let long = LeaseParameters { ttl: Duration::from_secs(601), ..LeaseParameters::DEFAULT };
+        assert_eq!(long.check(), Err(LeaseError::TooLong { ttl: long.ttl }));
+        let restless =
+            LeaseParameters { renewal_interval: Duration::ZERO, ..LeaseParameters::DEFAULT };
+        assert_eq!(restless.check(), Err(LeaseError::NoInterval));
         let wild = LeaseParameters { drift_ppm: 200_000, ..LeaseParameters::DEFAULT };
         assert_eq!(wild.check(), Err(LeaseError::DriftTooLarge { drift_ppm: 200_000 }));
     }

@@ -5,6 +5,7 @@
 //! may be sent. `docs/single-writer.md` says why the parts together keep the promise.
 #![forbid(unsafe_code)]
 
+mod change;
 mod error;
 mod guard;
 mod holder;
@@ -16,6 +17,7 @@ mod proposer;
 mod record;
 mod voter;
 
+pub use change::Change;
 pub use error::ChangeError;
 pub use guard::{Guard, Release, WriteRefusal, WriteTag};
 pub use holder::{Call, LeaseHolder};
@@ -23,8 +25,6 @@ pub use lease::{LeaseError, LeaseParameters};
 pub use member::{Member, MemberAction};
 pub use message::{Ballot, FromVoter, Refusal, Sequence, ToPeer, ToVoter};
 pub use planted::{Bug, Planted};
-pub use proposer::{Proposer, ProposerAction};
-pub use record::{
-    Change, ClusterId, Group, Incarnation, Record, Resource, VoterEntry, VoterId, Writer,
-};
+pub use proposer::{Proposer, ProposerAction, Wish};
+pub use record::{ClusterId, Group, Incarnation, Record, Resource, VoterEntry, VoterId, Writer};
 pub use voter::{Voter, VoterAction, VoterState};

@@ -1,17 +1,20 @@
 //! The member: one pod's process in the cluster, with its lease, its guard and its proposals.
 
+mod proposals;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hashroute_core::{Epoch, Pod, PodId};
 
+use crate::change::Change;
 use crate::error::ChangeError;
 use crate::guard::{Guard, Release, WriteRefusal, WriteTag};
 use crate::holder::{Call, LeaseHolder};
-use crate::message::{Ballot, FromVoter, Refusal, Sequence, ToPeer, ToVoter};
+use crate::message::{Ballot, FromVoter, Refusal, ToPeer, ToVoter};
 use crate::planted::{Bug, Planted};
-use crate::proposer::{Proposer, ProposerAction};
-use crate::record::{Change, Incarnation, Record, Resource, VoterId, Writer};
+use crate::proposer::Proposer;
+use crate::record::{Incarnation, Record, Resource, VoterId, Writer};
 
 /// What a member asks its shell to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +28,14 @@ pub enum MemberAction {
     /// Wait until every write admitted so far of what the member loses in this record has ended,
     /// then call [`Member::quiesced`] with it.
     Quiesce(Record),
-    /// A change that the operator asked for cannot be made any more.
+    /// A change that was asked for is made: the record of this epoch is the one before with it.
+    Made {
+        /// The change.
+        change: Change,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// A change that was asked for cannot be made.
     Dropped {
         /// The change.
         change: Change,
@@ -45,13 +55,16 @@ pub struct Member {
     proposer: Proposer,
     /// What each voter last said of leases that have run out.
     lapsed: BTreeMap<VoterId, Vec<Writer>>,
-    /// Who asked for a release that is not done yet, and in which try.
-    waiting: BTreeMap<PodId, Ballot>,
-    /// A record that a voter accepted under which this member loses something.
-    pending: Option<Record>,
+    /// Whether a voter has accepted a record under which this member loses something.
+    accepted_elsewhere: bool,
     /// The writer that a majority of voters last reported as lapsed.
     suspect: Option<Writer>,
+    /// Changes that were asked for, the next one first.
     wishes: VecDeque<Change>,
+    /// Whether the try under way, or the last one, is for the first of them.
+    asked: bool,
+    /// How many tries for the first of them failed.
+    tries: u32,
     takes_part: bool,
     /// Nothing is proposed before this.
     next_proposal: Duration,
@@ -79,10 +92,11 @@ impl Member {
             guard: Guard::new(planted),
             proposer: Proposer::new(planted),
             lapsed: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            pending: None,
+            accepted_elsewhere: false,
             suspect: None,
             wishes: VecDeque::new(),
+            asked: false,
+            tries: 0,
             takes_part: true,
             next_proposal: now,
             ticked_at: now,
@@ -124,19 +138,31 @@ impl Member {
         self.guard.admit(now, &self.me, &self.record, &self.lease, resource, tag)
     }
 
-    /// Asks for a change of the record. It is proposed until it is made or cannot be made.
-    pub fn wish(&mut self, change: Change) {
+    /// Asks for a change of the record. It is proposed until it is made or cannot be made:
+    /// [`MemberAction::Made`] or [`MemberAction::Dropped`] says which. A process that ends before
+    /// that leaves it open.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Busy`] if too many wait already.
+    pub fn wish(&mut self, change: Change) -> Result<(), ChangeError> {
+        let waiting = self.wishes.len();
+        if waiting >= WISHES_MOST {
+            return Err(ChangeError::Busy { waiting });
+        }
         self.wishes.push_back(change);
+        Ok(())
     }
 
-    /// Stops writing at once and gives the lease up: for a process that ends, or whose service
-    /// died. The member does not join again.
-    pub fn renounce(&mut self, now: Duration) -> Vec<MemberAction> {
+    /// Stops writing at once and for good: for a process that ends, or whose service died. What
+    /// comes after it takes part as another incarnation. To be said only when nothing that was
+    /// admitted is under way any more.
+    pub fn renounce(&mut self) -> Vec<MemberAction> {
         self.takes_part = false;
         self.proposer.abandon();
-        let sequence = self.lease.renounce(now);
+        self.lease.renounce();
         let writer = self.me.clone();
-        self.to_voters(&ToVoter::Renounce { writer, sequence })
+        self.to_voters(&ToVoter::Renounce { writer })
     }
 
     /// When [`Member::tick`] has something to do next.
@@ -191,36 +217,49 @@ impl Member {
     pub fn handle_peer(
         &mut self,
         now: Duration,
-        from: PodId,
+        from: &PodId,
         message: ToPeer,
         dice: u64,
     ) -> Vec<MemberAction> {
-        let mut actions = match message {
-            ToPeer::Install { record } => self.install(now, record),
-            ToPeer::AskRelease { ballot, record } => self.release(now, from, ballot, &record),
-            ToPeer::Released { ballot, epoch, writer } => {
-                let next = self.proposer.released(epoch, ballot, writer);
-                self.carry_out(now, next, dice)
-            }
-        };
+        let mut actions = self.peer_said(now, from, message, dice);
         actions.extend(self.propose_if_due(now, dice));
         actions
     }
 
     /// Every write admitted before the release has ended: the release may be said.
-    pub fn quiesced(&mut self, record: &Record) -> Vec<MemberAction> {
-        self.guard.quiesced(record);
-        let epoch = record.epoch();
-        if self.record.epoch().next().ok() != Some(epoch) {
-            return Vec::new();
+    pub fn quiesced(&mut self, now: Duration, record: &Record, dice: u64) -> Vec<MemberAction> {
+        let (epoch, mut actions) = (record.epoch(), Vec::new());
+        for (to, ballot) in self.guard.quiesced(record) {
+            actions.extend(self.say_released(now, to, ballot, epoch, dice));
         }
-        let writer = || self.me.clone();
-        std::mem::take(&mut self.waiting)
-            .into_iter()
-            .map(|(to, ballot)| {
-                MemberAction::ToPeer(to, ToPeer::Released { ballot, epoch, writer: writer() })
-            })
-            .collect()
+        actions
+    }
+
+    fn peer_said(
+        &mut self,
+        now: Duration,
+        from: &PodId,
+        message: ToPeer,
+        dice: u64,
+    ) -> Vec<MemberAction> {
+        match message {
+            ToPeer::Install { record } => self.install(now, record),
+            ToPeer::AskReady { ballot, epoch } => {
+                let (writer, to) = (self.me.clone(), from.clone());
+                let ready = self.record.epoch().next().ok() == Some(epoch) && self.takes_part;
+                let message = ToPeer::Ready { ballot, epoch, writer };
+                ready.then_some(MemberAction::ToPeer(to, message)).into_iter().collect()
+            }
+            ToPeer::Ready { ballot, epoch, writer } => {
+                let next = self.proposer.ready(now, epoch, ballot, writer);
+                self.carry_out(now, next, dice)
+            }
+            ToPeer::AskRelease { ballot, record } => self.release(now, from, ballot, &record, dice),
+            ToPeer::Released { ballot, epoch, writer } => {
+                let next = self.proposer.released(epoch, ballot, writer);
+                self.carry_out(now, next, dice)
+            }
+        }
     }
 
     fn answered(
@@ -244,8 +283,8 @@ impl Member {
                 self.lease.heard(now, by, sequence, &self.record);
                 actions
             }
-            FromVoter::Refused { writer, sequence, refusal } if writer == self.me => {
-                self.refused(now, by, sequence, refusal)
+            FromVoter::Refused { writer, refusal, .. } if writer == self.me => {
+                self.refused(now, by, refusal)
             }
             // Meant for a process of this pod that is no more.
             FromVoter::Heard { .. } | FromVoter::Refused { .. } => Vec::new(),
@@ -267,13 +306,7 @@ impl Member {
         }
     }
 
-    fn refused(
-        &mut self,
-        now: Duration,
-        by: VoterId,
-        _sequence: Sequence,
-        refusal: Refusal,
-    ) -> Vec<MemberAction> {
+    fn refused(&mut self, now: Duration, by: VoterId, refusal: Refusal) -> Vec<MemberAction> {
         match refusal {
             Refusal::Behind(record) => self.install(now, record),
             Refusal::Ahead => {
@@ -281,12 +314,12 @@ impl Member {
                 vec![MemberAction::ToVoter(by, ToVoter::Install { record })]
             }
             Refusal::Pending(record) => {
-                if self.pending.is_none() {
+                if record.epoch() > self.record.epoch() && !self.accepted_elsewhere {
                     // Whoever proposed it will most likely finish; if not, this member does.
-                    self.next_proposal =
-                        self.next_proposal.max(now + self.record.parameters().renewal_interval);
+                    self.accepted_elsewhere = true;
+                    let wait = self.record.parameters().renewal_interval;
+                    self.next_proposal = self.next_proposal.max(now + wait);
                 }
-                self.pending = Some(record);
                 Vec::new()
             }
             Refusal::NotNamed | Refusal::Held | Refusal::Renounced | Refusal::NotAVoter => {
@@ -303,177 +336,60 @@ impl Member {
         self.lease.installed(&self.record);
         self.guard.installed();
         self.lapsed.clear();
-        self.waiting.clear();
-        self.pending = None;
+        self.accepted_elsewhere = false;
         self.suspect = None;
         self.failures = 0;
         self.next_proposal = now;
-        if self.proposer.is_busy() {
-            self.proposer.abandon();
-        }
+        self.proposer.abandon();
+        self.asked = false;
         vec![MemberAction::Installed(self.record.clone())]
     }
 
     fn release(
         &mut self,
         now: Duration,
-        from: PodId,
+        from: &PodId,
         ballot: Ballot,
         record: &Record,
+        dice: u64,
     ) -> Vec<MemberAction> {
         let epoch = record.epoch();
         if epoch <= self.record.epoch() {
             let record = self.record.clone();
-            return vec![MemberAction::ToPeer(from, ToPeer::Install { record })];
+            return vec![MemberAction::ToPeer(from.clone(), ToPeer::Install { record })];
         }
-        if record.check_follows(&self.record).is_err() {
+        if record.check_follows_planted(&self.record, self.planted).is_err() {
             return Vec::new();
         }
         if !self.guard.is_waiting() {
             // Who asked will most likely finish; if not, this member does.
             self.next_proposal = self.next_proposal.max(now + self.record.parameters().ttl);
         }
-        match self.guard.release(record) {
-            Release::Done => {
-                let writer = self.me.clone();
-                vec![MemberAction::ToPeer(from, ToPeer::Released { ballot, epoch, writer })]
-            }
-            Release::UnderWay => {
-                self.waiting.insert(from, ballot);
-                Vec::new()
-            }
-            Release::Begun => {
-                self.waiting.insert(from, ballot);
+        match self.guard.release(record, from, ballot) {
+            Release::Refused | Release::UnderWay => Vec::new(),
+            Release::Begun if !self.planted.has(Bug::ReleaseTooEarly) => {
                 vec![MemberAction::Quiesce(record.clone())]
             }
+            Release::Begun | Release::Done => {
+                self.say_released(now, from.clone(), ballot, epoch, dice)
+            }
         }
     }
 
-    fn carry_out(
+    fn say_released(
         &mut self,
         now: Duration,
-        actions: Vec<ProposerAction>,
+        to: PodId,
+        ballot: Ballot,
+        epoch: Epoch,
         dice: u64,
     ) -> Vec<MemberAction> {
-        let mut out = Vec::new();
-        for action in actions {
-            match action {
-                ProposerAction::ToVoter(to, message) => {
-                    out.push(MemberAction::ToVoter(to, message));
-                }
-                ProposerAction::ToPeer(to, message) => {
-                    out.push(MemberAction::ToPeer(to, message));
-                }
-                ProposerAction::Failed => {
-                    self.failures += 1;
-                    let longest = BACKOFF.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
-                    self.next_proposal = now + longest / 2 + longest.mul_f64(fraction(dice)) / 2;
-                }
-                ProposerAction::Chosen(record) => {
-                    out.extend(self.tell_all(&record));
-                    out.extend(self.install(now, record));
-                }
-            }
+        let writer = self.me.clone();
+        if to == self.me.pod {
+            let next = self.proposer.released(epoch, ballot, writer);
+            return self.carry_out(now, next, dice);
         }
-        out
-    }
-
-    /// Everybody concerned, before and after, learns of the record.
-    fn tell_all(&self, record: &Record) -> Vec<MemberAction> {
-        let mut voters: Vec<VoterId> = Vec::new();
-        let mut pods: Vec<PodId> = Vec::new();
-        for known in [&self.record, record] {
-            voters.extend(known.voters().iter().map(|entry| entry.id));
-            pods.extend(known.view().pods().iter().map(|pod| pod.id.clone()));
-        }
-        voters.sort_unstable();
-        voters.dedup();
-        pods.sort_unstable();
-        pods.dedup();
-        pods.retain(|pod| *pod != self.me.pod);
-        let record = || record.clone();
-        let voters = voters
-            .into_iter()
-            .map(|to| MemberAction::ToVoter(to, ToVoter::Install { record: record() }));
-        let pods = pods
-            .into_iter()
-            .map(|to| MemberAction::ToPeer(to, ToPeer::Install { record: record() }));
-        voters.chain(pods).collect()
-    }
-
-    fn propose_if_due(&mut self, now: Duration, dice: u64) -> Vec<MemberAction> {
-        if self.proposer.is_busy() || now < self.next_proposal || !self.takes_part {
-            return Vec::new();
-        }
-        let mut dropped = Vec::new();
-        let Some((record, stop)) = self.next_wish(now, &mut dropped) else { return dropped };
-        let before = self.record.clone();
-        let actions = self.proposer.propose(now, &before, record, stop, dice);
-        dropped.extend(self.carry_out(now, actions, dice));
-        dropped
-    }
-
-    /// The record to propose next, and who is presumed dead in it.
-    fn next_wish(
-        &mut self,
-        now: Duration,
-        dropped: &mut Vec<MemberAction>,
-    ) -> Option<(Record, Vec<Writer>)> {
-        let successor = self.record.epoch().next().ok()?;
-        if let Some(record) = self.guard.waiting_for().or(self.pending.as_ref()) {
-            // What was released or accepted must be decided, or nobody may ever write again.
-            return (record.epoch() == successor).then(|| (record.clone(), Vec::new()));
-        }
-        if let Some(writer) = self.lapsed_by_majority() {
-            if self.suspect.as_ref() != Some(&writer) {
-                self.suspect = Some(writer);
-                self.next_proposal = now + STAGGER.saturating_mul(self.rank());
-                if self.next_proposal > now {
-                    return None;
-                }
-                return self.next_wish(now, dropped);
-            }
-            let record = self.record.next(&Change::Fail(writer.clone())).ok()?;
-            return Some((record, vec![writer]));
-        }
-        if !self.lease.is_heard() {
-            return None;
-        }
-        if !self.record.names(&self.me) {
-            let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
-            let record = self.record.next(&Change::Join { pod, incarnation }).ok()?;
-            return Some((record, Vec::new()));
-        }
-        while let Some(change) = self.wishes.pop_front() {
-            match self.record.next(&change) {
-                Ok(record) if record_is_new(&self.record, &record) => {
-                    self.wishes.push_front(change);
-                    return Some((record, Vec::new()));
-                }
-                Ok(_) => {}
-                Err(reason) => dropped.push(MemberAction::Dropped { change, reason }),
-            }
-        }
-        None
-    }
-
-    /// A writer, not this one, whose lease has run out at a majority of voters.
-    fn lapsed_by_majority(&self) -> Option<Writer> {
-        let writers = self.record.writers().iter();
-        writers
-            .map(|(pod, incarnation)| Writer { pod: pod.clone(), incarnation: *incarnation })
-            .filter(|writer| *writer != self.me)
-            .find(|writer| {
-                let voters = self.lapsed.iter().filter(|(voter, _)| self.record.has_voter(**voter));
-                let lapsed = voters.filter(|(_, lapsed)| lapsed.contains(writer)).count();
-                lapsed >= self.record.majority()
-            })
-    }
-
-    /// How many live writers come before this one: who proposes first after a failure.
-    fn rank(&self) -> u32 {
-        let before = self.record.writers().keys().filter(|pod| **pod < self.me.pod).count();
-        u32::try_from(before).unwrap_or(u32::MAX)
+        vec![MemberAction::ToPeer(to, ToPeer::Released { ballot, epoch, writer })]
     }
 
     fn to_voters(&self, message: &ToVoter) -> Vec<MemberAction> {
@@ -482,26 +398,5 @@ impl Member {
     }
 }
 
-/// Whether the change made any difference beside the epoch.
-fn record_is_new(before: &Record, after: &Record) -> bool {
-    before.view().pods() != after.view().pods()
-        || before.voters() != after.voters()
-        || before.writers() != after.writers()
-        || before
-            .groups()
-            .iter()
-            .map(|it| &it.leader)
-            .ne(after.groups().iter().map(|it| &it.leader))
-}
-
-/// The first wait after a try that failed; it doubles with each.
-const BACKOFF: Duration = Duration::from_millis(15);
-/// 15 ms doubled four times is 240 ms.
-const BACKOFF_DOUBLINGS: u32 = 4;
-/// Between the first tries of two members that see the same failure.
-const STAGGER: Duration = Duration::from_millis(10);
-
-/// The dice as a fraction from 0 to 1.
-fn fraction(dice: u64) -> f64 {
-    f64::from(u32::try_from(dice >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
-}
+/// Changes that wait to be made; an operator who asks for more has to wait too.
+const WISHES_MOST: usize = 64;

@@ -34,7 +34,7 @@ pub enum Refusal {
     Pending(Record),
     /// Somebody is about to end the lease of this writer.
     Held,
-    /// The writer renounced this renewal.
+    /// The writer has renounced.
     Renounced,
     /// The voter is not one of the record's voters.
     NotAVoter,
@@ -61,12 +61,10 @@ pub enum ToVoter {
         /// Which of its probes.
         sequence: Sequence,
     },
-    /// The writer has stopped for good under all renewals up to `sequence`.
+    /// The writer has stopped for good. Only the process itself says so, or who reaped it.
     Renounce {
         /// Who stopped.
         writer: Writer,
-        /// The last renewal that it gave up.
-        sequence: Sequence,
     },
     /// Opens a ballot.
     Prepare {
@@ -181,6 +179,22 @@ pub enum FromVoter {
 /// What one member says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToPeer {
+    /// Asks a writer whether it is there and would release what it loses. It goes on writing.
+    AskReady {
+        /// The try.
+        ballot: Ballot,
+        /// The epoch to be decided.
+        epoch: Epoch,
+    },
+    /// Is there, and goes by the record before that epoch.
+    Ready {
+        /// The try.
+        ballot: Ballot,
+        /// The epoch.
+        epoch: Epoch,
+        /// Who answers.
+        writer: Writer,
+    },
     /// Asks a writer to release what it loses in this record.
     AskRelease {
         /// The try that will carry the release.

@@ -3,111 +3,79 @@
 //! Without the feature `planted` the switch is an empty type, and every question is answered "no"
 //! at compile time.
 
-impl Bug {
-    /// Every bug.
-    pub const ALL: [Self; 29] = [
-        Self::NoGuardAtVote,
-        Self::NoQuietTime,
-        Self::NoQuietTimeForNewVoter,
-        Self::GrantAfterAccept,
-        Self::GrantAcrossVoters,
-        Self::PromiseUnchecked,
-        Self::RenounceForgotten,
-        Self::StrangerVotes,
-        Self::LeaseFromAck,
-        Self::AckExtendsNewest,
-        Self::QuorumOfOne,
-        Self::NoDriftMargin,
-        Self::RenounceKeepsAcks,
-        Self::AckRevivesRenounced,
-        Self::NoProbe,
-        Self::TermUnchecked,
-        Self::LeaseUnchecked,
-        Self::ReleaseIgnored,
-        Self::WrongVotersMajority,
-        Self::AcceptedIgnored,
-        Self::ChosenByOne,
-        Self::OwnerUnchecked,
-        Self::ValidityCached,
-        Self::VoteForgotten,
-        Self::LostDiskVotes,
-        Self::IncarnationReused,
-        Self::WildClock,
-        Self::StoreUnfenced,
-        Self::TermOfEffect,
-    ];
+/// Writes the enumeration, the list of all of it and the sentence for each from one table.
+macro_rules! bugs {
+    ($($name:ident: $what:literal,)+) => {
+        /// A rule that is left out.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Bug {
+            $(#[doc = $what] $name,)+
+        }
+
+        impl Bug {
+            /// Every bug.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What is wrong, as a sentence.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what,)+
+                }
+            }
+        }
+    };
 }
 
-/// A rule that is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bug {
-    /// A voter votes while a writer that loses something is guarded.
-    NoGuardAtVote,
-    /// A voter votes right after a restart, as if it had granted nothing.
-    NoQuietTime,
-    /// A voter that has just become one votes as if nobody had been granted anything.
-    NoQuietTimeForNewVoter,
-    /// A voter grants renewals to a writer that loses something in what it accepted.
-    GrantAfterAccept,
-    /// A voter goes on granting after it accepted other voters.
-    GrantAcrossVoters,
-    /// A voter does not compare ballots with its promise.
-    PromiseUnchecked,
-    /// A voter grants a renewal that was renounced before.
-    RenounceForgotten,
-    /// One that is no voter of the record votes.
-    StrangerVotes,
-    /// A member counts its lease from when the grant arrived.
-    LeaseFromAck,
-    /// A grant of an old renewal extends the lease from the newest.
-    AckExtendsNewest,
-    /// One voter's grant makes a lease.
-    QuorumOfOne,
-    /// The member's lease is as long as the voter's guard.
-    NoDriftMargin,
-    /// Grants counted before a renunciation still make a lease after it.
-    RenounceKeepsAcks,
-    /// A grant that arrives late revives a renounced lease.
-    AckRevivesRenounced,
-    /// A member that hears nothing goes on renewing.
-    NoProbe,
-    /// The guard does not compare terms.
-    TermUnchecked,
-    /// The guard does not look at the lease.
-    LeaseUnchecked,
-    /// The guard admits what was released.
-    ReleaseIgnored,
-    /// A proposer counts the voters of the record that it wishes for.
-    WrongVotersMajority,
-    /// A proposer ignores what was accepted before.
-    AcceptedIgnored,
-    /// One acceptance makes a record chosen.
-    ChosenByOne,
-    /// The guard trusts the router: it does not look up who owns the resource.
-    OwnerUnchecked,
-    /// The guard looks at the clock when the member wakes up, not when a write arrives.
-    ValidityCached,
-    /// A voter's promise and vote are gone after a restart. Left out by the shell.
-    VoteForgotten,
-    /// A voter whose disk was lost votes under its old name. Left out by the shell.
-    LostDiskVotes,
-    /// A process that was restarted goes on as the one before. Left out by the shell.
-    IncarnationReused,
-    /// A clock drifts by far more than the bound. Left out by the machine.
-    WildClock,
-    /// The store accepts terms in any order. Left out by the store.
-    StoreUnfenced,
-    /// An effect carries the term of the moment it is sent, not of its admission. Left out by the
-    /// service.
-    TermOfEffect,
+bugs! {
+    // The voter.
+    NoGuardAtVote: "A voter votes while a writer that loses something is guarded.",
+    NoQuietTime: "A voter votes right after a restart, as if it had granted nothing before.",
+    NoQuietTimeForNewVoter: "A voter that has just become one votes as if nobody held a lease.",
+    GuardsDroppedAtInstall: "A voter forgets its guards when it installs the next record.",
+    GrantAfterAccept: "A voter grants to a writer that loses something in what it accepted.",
+    GrantAcrossVoters: "A voter goes on granting after it accepted other voters.",
+    PromiseUnchecked: "A voter does not compare ballots with its promise.",
+    WrongVotersMajority: "The voters of the record that is wished for decide on it.",
+    // The holder of a lease.
+    LeaseFromAck: "A member counts its lease from when the grant arrived.",
+    AckExtendsNewest: "A grant of an old renewal extends the lease from the newest.",
+    QuorumOfOne: "One voter's grant makes a lease.",
+    NoDriftMargin: "The member's lease is as long as the voter's guard.",
+    RenounceKeepsAcks: "Grants counted before a renunciation still make a lease after it.",
+    AckRevivesRenounced: "A grant that arrives late revives a renounced lease.",
+    NoProbe: "A member that hears nothing goes on renewing.",
+    // The guard at the pod.
+    TermUnchecked: "The guard does not compare terms.",
+    OwnerUnchecked: "The guard does not look up who owns the resource.",
+    LeaseUnchecked: "The guard does not look at the lease.",
+    ValidityCached: "The guard reads the clock when the member wakes up, not when a write arrives.",
+    RouterTrusted: "The guard takes the router's word for the term of a resource.",
+    ReleaseIgnored: "The guard admits what was released.",
+    ReleaseTooEarly: "A release is said while writes admitted before are still under way.",
+    // The proposer and the record.
+    ReleaseOfOtherTry: "A release for one record is counted for another.",
+    AcceptedIgnored: "A proposer ignores what was accepted before.",
+    ChosenByOne: "One acceptance makes a record chosen.",
+    TermReused: "The next process of a pod goes on under the term of the one before.",
+    ChangePresumed: "A change that a member believes to be made already is not put to the voters.",
+    // The shell around them: left out by the simulator, not by the state machines.
+    VoteForgotten: "A voter's promise and vote are gone after a restart.",
+    VoteBeforeDisk: "A voter's answer leaves before its state is durable.",
+    LostDiskVotes: "A voter whose disk was lost votes under its old name.",
+    TornStateRead: "A state whose writing a crash cut short is read as if it were whole.",
+    IncarnationReused: "A process that was restarted goes by the incarnation of the one before.",
+    WildClock: "A clock drifts by far more than the bound.",
+    StoreUnfenced: "The store accepts terms in any order.",
+    TermOfEffect: "An effect carries the term of when it is sent, not of its admission.",
 }
 
-/// Which rules are left out.
+/// Which rule is left out.
 #[cfg(feature = "planted")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planted(pub Option<Bug>);
 
-/// Which rules are left out: none in this build.
+/// Which rule is left out: none in this build.
 #[cfg(not(feature = "planted"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planted(());

@@ -17,9 +17,30 @@ pub enum ProposerAction {
     /// Send a message to the member of another pod.
     ToPeer(PodId, ToPeer),
     /// A majority accepted this record, or a voter has it installed: install it and tell others.
-    Chosen(Record),
+    Chosen {
+        /// The record.
+        record: Record,
+        /// Whether this very try brought it about: it is what was wished for, no voter of the
+        /// majority had accepted it before, and a majority has in this ballot.
+        own: bool,
+    },
     /// The try came to nothing; another one may be made.
     Failed,
+}
+
+/// What is to be decided.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The record that counts now.
+    pub before: Record,
+    /// The one that should follow it.
+    pub record: Record,
+    /// Writers that are presumed dead: nobody waits for their release, and they get no more
+    /// renewals meanwhile.
+    pub stop: Vec<Writer>,
+    /// Who is asked first whether it would release what it loses. Nobody stops writing before all
+    /// of them have answered: a wish that cannot come true must not interrupt anybody.
+    pub ask_first: Vec<Writer>,
 }
 
 /// One member's tries to get a record chosen, one at a time.
@@ -33,10 +54,8 @@ pub struct Proposer {
 
 #[derive(Clone, Debug)]
 struct Attempt {
-    before: Record,
+    wish: Wish,
     ballot: Ballot,
-    wish: Record,
-    stop: Vec<Writer>,
     phase: Phase,
     send_at: Duration,
     give_up_at: Duration,
@@ -44,8 +63,9 @@ struct Attempt {
 
 #[derive(Clone, Debug)]
 enum Phase {
+    Asking { ready: Vec<Writer> },
     Preparing { promised: BTreeMap<VoterId, Option<(Ballot, Record)>> },
-    Voting { record: Record, released: Vec<Writer>, accepted: Vec<VoterId> },
+    Voting { record: Record, own: bool, released: Vec<Writer>, accepted: Vec<VoterId> },
 }
 
 impl Proposer {
@@ -67,27 +87,17 @@ impl Proposer {
         self.attempt.as_ref().map(|attempt| attempt.send_at.min(attempt.give_up_at))
     }
 
-    /// Begins a try to make `wish` the record after `before`. Writers in `stop` are presumed dead
-    /// and get no more renewals meanwhile. `dice` is a random number never used before.
-    pub fn propose(
-        &mut self,
-        now: Duration,
-        before: &Record,
-        wish: Record,
-        stop: Vec<Writer>,
-        dice: u64,
-    ) -> Vec<ProposerAction> {
+    /// Begins a try to make the wish come true. `dice` is a random number never used before.
+    pub fn propose(&mut self, now: Duration, wish: Wish, dice: u64) -> Vec<ProposerAction> {
         self.round += 1;
         let ballot = Ballot { round: self.round, proposer: dice };
-        self.attempt = Some(Attempt {
-            before: before.clone(),
-            ballot,
-            wish,
-            stop,
-            phase: Phase::Preparing { promised: BTreeMap::new() },
-            send_at: now,
-            give_up_at: now + PREPARE_TIME,
-        });
+        let phase = if wish.ask_first.is_empty() {
+            Phase::Preparing { promised: BTreeMap::new() }
+        } else {
+            Phase::Asking { ready: Vec::new() }
+        };
+        let (send_at, give_up_at) = (now, now + ANSWER_TIME);
+        self.attempt = Some(Attempt { wish, ballot, phase, send_at, give_up_at });
         self.tick(now)
     }
 
@@ -107,7 +117,7 @@ impl Proposer {
             return Vec::new();
         }
         attempt.send_at = now + RESEND_INTERVAL;
-        attempt.calls()
+        attempt.calls(self.planted)
     }
 
     /// Handles a voter's answer.
@@ -123,14 +133,16 @@ impl Proposer {
                 attempt.promised(now, by, accepted.clone(), self.planted)
             }
             FromVoter::Accepted { epoch, ballot } if attempt.is(*epoch, *ballot) => {
-                let chosen = attempt.accepted(by, self.planted);
-                self.finish(chosen)
+                let Some((record, own)) = attempt.accepted(by, self.planted) else {
+                    return Vec::new();
+                };
+                self.finish(record, own)
             }
             FromVoter::Guarded { epoch, ballot, remaining } if attempt.is(*epoch, *ballot) => {
                 attempt.send_at = attempt.send_at.min(now + *remaining);
                 Vec::new()
             }
-            FromVoter::Outbid { epoch, promised } if attempt.wish.epoch() == *epoch => {
+            FromVoter::Outbid { epoch, promised } if attempt.epoch() == *epoch => {
                 self.round = self.round.max(promised.round);
                 if attempt.ballot < *promised {
                     self.attempt = None;
@@ -138,13 +150,13 @@ impl Proposer {
                 }
                 Vec::new()
             }
-            FromVoter::Decided { record } if record.epoch() >= attempt.wish.epoch() => {
-                self.finish(Some(record.clone()))
+            FromVoter::Decided { record } if record.epoch() >= attempt.epoch() => {
+                self.finish(record.clone(), false)
             }
-            FromVoter::Missing { epoch } if *epoch < attempt.before.epoch() => {
-                let record = attempt.before.clone();
+            FromVoter::Missing { epoch } if *epoch < attempt.wish.before.epoch() => {
+                let record = attempt.wish.before.clone();
                 let mut actions = vec![ProposerAction::ToVoter(by, ToVoter::Install { record })];
-                actions.extend(attempt.calls_to(by));
+                actions.extend(attempt.call_to(by));
                 actions
             }
             FromVoter::Promised { .. }
@@ -160,9 +172,10 @@ impl Proposer {
         }
     }
 
-    /// A writer has stopped for what it loses in the record of this ballot.
-    pub fn released(
+    /// A writer is there, and would release what it loses.
+    pub fn ready(
         &mut self,
+        now: Duration,
         epoch: Epoch,
         ballot: Ballot,
         writer: Writer,
@@ -171,99 +184,144 @@ impl Proposer {
         if !attempt.is(epoch, ballot) {
             return Vec::new();
         }
+        let Phase::Asking { ready } = &mut attempt.phase else { return Vec::new() };
+        ready.push(writer);
+        if !attempt.wish.ask_first.iter().all(|writer| ready.contains(writer)) {
+            return Vec::new();
+        }
+        attempt.phase = Phase::Preparing { promised: BTreeMap::new() };
+        attempt.send_at = now + RESEND_INTERVAL;
+        attempt.give_up_at = now + ANSWER_TIME;
+        attempt.calls(self.planted)
+    }
+
+    /// A writer has stopped for what it loses in the record of this ballot.
+    pub fn released(
+        &mut self,
+        epoch: Epoch,
+        ballot: Ballot,
+        writer: Writer,
+    ) -> Vec<ProposerAction> {
+        let Some(attempt) = &mut self.attempt else { return Vec::new() };
+        // A release for the record of another try says nothing about this one.
+        let other_try = !attempt.is(epoch, ballot) && !self.planted.has(Bug::ReleaseOfOtherTry);
+        if other_try || attempt.epoch() != epoch {
+            return Vec::new();
+        }
         let Phase::Voting { released, .. } = &mut attempt.phase else { return Vec::new() };
         if released.contains(&writer) {
             return Vec::new();
         }
         released.push(writer);
-        attempt.calls()
+        attempt.calls(self.planted)
     }
 
-    fn finish(&mut self, chosen: Option<Record>) -> Vec<ProposerAction> {
-        let Some(record) = chosen else { return Vec::new() };
+    fn finish(&mut self, record: Record, own: bool) -> Vec<ProposerAction> {
         self.attempt = None;
-        vec![ProposerAction::Chosen(record)]
+        vec![ProposerAction::Chosen { record, own }]
     }
 }
 
 impl Attempt {
+    fn epoch(&self) -> Epoch {
+        self.wish.record.epoch()
+    }
+
     fn is(&self, epoch: Epoch, ballot: Ballot) -> bool {
-        self.wish.epoch() == epoch && self.ballot == ballot
+        self.epoch() == epoch && self.ballot == ballot
+    }
+
+    /// Whose votes count: the voters of the record *before* decide on the next.
+    fn electorate(&self, planted: Planted) -> &Record {
+        if planted.has(Bug::WrongVotersMajority) { &self.wish.record } else { &self.wish.before }
     }
 
     fn promised(
         &mut self,
         now: Duration,
         by: VoterId,
-        accepted: Option<(Ballot, Record)>,
+        earlier: Option<(Ballot, Record)>,
         planted: Planted,
     ) -> Vec<ProposerAction> {
+        let (counts, needed) =
+            (self.electorate(planted).has_voter(by), self.electorate(planted).majority());
         let Phase::Preparing { promised } = &mut self.phase else { return Vec::new() };
-        promised.insert(by, accepted);
-        let voters = if planted.has(Bug::WrongVotersMajority) { &self.wish } else { &self.before };
-        let count = promised.keys().filter(|voter| voters.has_voter(**voter)).count();
-        if count < self.before.majority() {
+        if !counts {
+            return Vec::new();
+        }
+        promised.insert(by, earlier);
+        if promised.len() < needed {
             return Vec::new();
         }
         // A record that a majority may have accepted already must be proposed again.
         let earlier = promised.values().flatten().max_by_key(|(ballot, _)| *ballot);
-        let record = match earlier {
-            Some((_, record)) if !planted.has(Bug::AcceptedIgnored) => record.clone(),
-            Some(_) | None => self.wish.clone(),
-        };
-        self.phase = Phase::Voting { record, released: Vec::new(), accepted: Vec::new() };
-        self.give_up_at = now + self.before.parameters().quiet_time() * 2;
+        let earlier = earlier.filter(|_| !planted.has(Bug::AcceptedIgnored));
+        let own = earlier.is_none();
+        let record = earlier.map_or_else(|| self.wish.record.clone(), |(_, record)| record.clone());
+        let (released, accepted) = (Vec::new(), Vec::new());
+        self.phase = Phase::Voting { record, own, released, accepted };
+        self.give_up_at = now + self.wish.before.parameters().quiet_time() * 2;
         self.send_at = now + RESEND_INTERVAL;
-        self.calls()
+        self.calls(planted)
     }
 
-    fn accepted(&mut self, by: VoterId, planted: Planted) -> Option<Record> {
-        let Phase::Voting { record, accepted, .. } = &mut self.phase else { return None };
-        if !self.before.has_voter(by) || accepted.contains(&by) {
+    fn accepted(&mut self, by: VoterId, planted: Planted) -> Option<(Record, bool)> {
+        let (counts, needed) =
+            (self.electorate(planted).has_voter(by), self.electorate(planted).majority());
+        let Phase::Voting { record, own, accepted, .. } = &mut self.phase else { return None };
+        if !counts || accepted.contains(&by) {
             return None;
         }
         accepted.push(by);
-        let needed = if planted.has(Bug::ChosenByOne) { 1 } else { self.before.majority() };
-        (accepted.len() >= needed).then(|| record.clone())
+        let needed = if planted.has(Bug::ChosenByOne) { 1 } else { needed };
+        (accepted.len() >= needed).then(|| (record.clone(), *own))
     }
 
     /// What is to be sent in this phase to whoever has not answered.
-    fn calls(&self) -> Vec<ProposerAction> {
-        let voters = self.before.voters().iter();
-        let mut actions: Vec<_> = voters.flat_map(|entry| self.calls_to(entry.id)).collect();
-        if let Phase::Voting { record, released, .. } = &self.phase {
-            let waiting = self.before.losers(record);
-            actions.extend(waiting.into_iter().filter(|writer| !released.contains(writer)).map(
-                |writer| {
-                    let message =
-                        ToPeer::AskRelease { ballot: self.ballot, record: record.clone() };
+    fn calls(&self, planted: Planted) -> Vec<ProposerAction> {
+        let (ballot, epoch) = (self.ballot, self.epoch());
+        let voters = self.electorate(planted).voters().iter();
+        let mut actions: Vec<_> = voters.filter_map(|entry| self.call_to(entry.id)).collect();
+        match &self.phase {
+            Phase::Asking { ready } => {
+                let waiting = self.wish.ask_first.iter().filter(|writer| !ready.contains(writer));
+                actions.extend(waiting.map(|writer| {
+                    let message = ToPeer::AskReady { ballot, epoch };
+                    ProposerAction::ToPeer(writer.pod.clone(), message)
+                }));
+            }
+            Phase::Preparing { .. } => {}
+            Phase::Voting { record, released, .. } => {
+                let losers = self.wish.before.losers(record).into_iter();
+                actions.extend(losers.filter(|writer| !released.contains(writer)).map(|writer| {
+                    let message = ToPeer::AskRelease { ballot, record: record.clone() };
                     ProposerAction::ToPeer(writer.pod, message)
-                },
-            ));
+                }));
+            }
         }
         actions
     }
 
-    fn calls_to(&self, voter: VoterId) -> Option<ProposerAction> {
+    fn call_to(&self, voter: VoterId) -> Option<ProposerAction> {
         let ballot = self.ballot;
         let message = match &self.phase {
             Phase::Preparing { promised } if !promised.contains_key(&voter) => {
-                let (epoch, stop) = (self.wish.epoch(), self.stop.clone());
+                let (epoch, stop) = (self.epoch(), self.wish.stop.clone());
                 ToVoter::Prepare { epoch, ballot, stop }
             }
-            Phase::Voting { record, released, accepted } if !accepted.contains(&voter) => {
+            Phase::Voting { record, released, accepted, .. } if !accepted.contains(&voter) => {
                 let (record, released) = (record.clone(), released.clone());
                 ToVoter::Accept { ballot, record, released }
             }
-            Phase::Preparing { .. } | Phase::Voting { .. } => return None,
+            Phase::Asking { .. } | Phase::Preparing { .. } | Phase::Voting { .. } => return None,
         };
         Some(ProposerAction::ToVoter(voter, message))
     }
 }
 
-/// Within this a majority promises, or the try is given up: a round trip with a disk sync, with
-/// room for a slow disk.
-const PREPARE_TIME: Duration = Duration::from_millis(100);
+/// Within this the calls of one round are answered, or the try is given up: a round trip with a
+/// disk sync, with room for a slow disk.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// After this without an answer a call is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(25);

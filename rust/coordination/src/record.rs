@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use hashroute_core::{Epoch, Pod, PodId, PodState, Ring, Slot, View, Weight};
+use hashroute_core::{Epoch, Pod, PodId, PodState, Ring, Slot, View};
 
+use crate::change::Change;
 use crate::error::ChangeError;
 use crate::lease::LeaseParameters;
+use crate::planted::{Bug, Planted};
 
 /// Tells clusters apart, so that a message or a disk of another one is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,62 +65,22 @@ pub struct VoterEntry {
 
 /// What the voters agree on for one epoch: immutable, and cheap to clone.
 #[derive(Clone)]
-pub struct Record(Arc<Parts>);
+pub struct Record(pub(crate) Arc<Parts>);
 
-struct Parts {
-    cluster: ClusterId,
-    parameters: LeaseParameters,
-    voters: Vec<VoterEntry>,
-    view: View,
-    ring: Option<Ring>,
-    writers: BTreeMap<PodId, Incarnation>,
-    groups: Vec<Group>,
-    terms: Vec<u64>,
-}
-
-/// A wish for the next record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The process is dead or out of reach: its pod is down and has no writer.
-    Fail(Writer),
-    /// The pod's new process takes part; an unknown pod is added, a known one is active again.
-    Join {
-        /// The pod as it describes itself.
-        pod: Pod,
-        /// Its process.
-        incarnation: Incarnation,
-    },
-    /// The pod gives up everything it owns, and stays a member.
-    Drain(PodId),
-    /// The pod leaves the view.
-    Remove(PodId),
-    /// The pod gets another weight.
-    Reweight(PodId, Weight),
-    /// A group gets another leader.
-    Lead {
-        /// The group.
-        group: Arc<str>,
-        /// One of its candidates, with a writer.
-        leader: PodId,
-    },
-    /// A group is added, led by its first candidate that has a writer.
-    AddGroup {
-        /// The name.
-        name: Arc<str>,
-        /// Who may lead, best first.
-        candidates: Vec<PodId>,
-    },
-    /// One voter takes the place of another.
-    ReplaceVoter {
-        /// The one that leaves.
-        old: VoterId,
-        /// The one that comes.
-        new: VoterEntry,
-    },
+pub(crate) struct Parts {
+    pub(crate) cluster: ClusterId,
+    pub(crate) parameters: LeaseParameters,
+    pub(crate) voters: Vec<VoterEntry>,
+    pub(crate) view: View,
+    pub(crate) ring: Option<Ring>,
+    pub(crate) writers: BTreeMap<PodId, Incarnation>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) terms: Vec<u64>,
 }
 
 impl Record {
-    /// The first record of a cluster: no pod has a writer yet, every term is the view's epoch.
+    /// The first record of a cluster. No process takes part yet, so every pod that would own slots
+    /// is down until its first process joins: a pod that owns slots has a writer, always.
     ///
     /// # Errors
     ///
@@ -127,14 +89,17 @@ impl Record {
         cluster: ClusterId,
         parameters: LeaseParameters,
         voters: Vec<VoterEntry>,
-        view: View,
+        view: &View,
     ) -> Result<Self, ChangeError> {
         check_voters(&voters)?;
-        let slots = view.parameters().slots() as usize;
-        let terms = vec![view.epoch().get(); slots];
-        let ring = Ring::build(view.clone()).ok();
+        let mut pods = view.pods().to_vec();
+        for pod in pods.iter_mut().filter(|pod| pod.state.owns_slots()) {
+            pod.state = PodState::Down;
+        }
+        let view = View::new(view.epoch(), view.parameters(), pods)?;
+        let terms = vec![view.epoch().get(); view.parameters().slots() as usize];
         let (writers, groups) = (BTreeMap::new(), Vec::new());
-        let parts = Parts { cluster, parameters, voters, view, ring, writers, groups, terms };
+        let parts = Parts { cluster, parameters, voters, view, ring: None, writers, groups, terms };
         Ok(Self(Arc::new(parts)))
     }
 
@@ -164,16 +129,8 @@ impl Record {
             return Err(ChangeError::Malformed { what: "a writer or leader is not in the view" });
         }
         let ring = Ring::build(view.clone()).ok();
-        Ok(Self(Arc::new(Parts {
-            cluster,
-            parameters,
-            voters,
-            view,
-            ring,
-            writers,
-            groups,
-            terms,
-        })))
+        let parts = Parts { cluster, parameters, voters, view, ring, writers, groups, terms };
+        Ok(Self(Arc::new(parts)))
     }
 
     /// The cluster that the record belongs to.
@@ -313,9 +270,7 @@ impl Record {
     ///
     /// [`ChangeError`] if the change names what is not there, or leads to no valid view.
     pub fn next(&self, change: &Change) -> Result<Self, ChangeError> {
-        let mut draft = Draft::of(self);
-        draft.make(change)?;
-        draft.finish(self)
+        self.next_planted(change, Planted::default())
     }
 
     /// Checks that this record may follow `before`: the next epoch of the same cluster, at most one
@@ -325,6 +280,14 @@ impl Record {
     ///
     /// [`ChangeError::Malformed`], saying which of these does not hold.
     pub fn check_follows(&self, before: &Self) -> Result<(), ChangeError> {
+        self.check_follows_planted(before, Planted::default())
+    }
+
+    pub(crate) fn check_follows_planted(
+        &self,
+        before: &Self,
+        planted: Planted,
+    ) -> Result<(), ChangeError> {
         let malformed = |what| Err(ChangeError::Malformed { what });
         if self.cluster() != before.cluster() || self.parameters() != before.parameters() {
             return malformed("the record is of another cluster");
@@ -342,7 +305,9 @@ impl Record {
         if new_voters > 1 || self.voters().len() != before.voters().len() {
             return malformed("more than one voter is replaced");
         }
-        if self.terms_after(before) != self.0.terms || self.groups_after(before) != self.0.groups {
+        if self.terms_after(before, planted) != self.0.terms
+            || self.groups_after(before) != self.0.groups
+        {
             return malformed("a term is not the one that the owners' history gives");
         }
         Ok(())
@@ -362,13 +327,15 @@ impl Record {
     }
 
     /// A slot keeps its term while its writer stays; every other one begins its term here.
-    fn terms_after(&self, before: &Self) -> Vec<u64> {
+    pub(crate) fn terms_after(&self, before: &Self, planted: Planted) -> Vec<u64> {
         let mut terms = vec![self.epoch().get(); self.0.view.parameters().slots() as usize];
         let (old, new) = (before.writers_by_pod(), self.writers_by_pod());
         let tables = before.table().iter().zip(self.table());
         for ((term, kept), (was, is)) in terms.iter_mut().zip(&before.0.terms).zip(tables) {
             let (was, is) = (&old[usize::from(*was)], &new[usize::from(*is)]);
-            if is.is_some() && was == is {
+            let same_pod = || was.as_ref().map(|it| &it.pod) == is.as_ref().map(|it| &it.pod);
+            let stays = was == is || (planted.has(Bug::TermReused) && same_pod());
+            if is.is_some() && stays {
                 *term = *kept;
             }
         }
@@ -376,7 +343,7 @@ impl Record {
     }
 
     /// The same for groups.
-    fn groups_after(&self, before: &Self) -> Vec<Group> {
+    pub(crate) fn groups_after(&self, before: &Self) -> Vec<Group> {
         let mut groups = self.0.groups.clone();
         for group in &mut groups {
             let resource = Resource::Group(Arc::clone(&group.name));
@@ -418,178 +385,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// The next record while it is being made.
-struct Draft {
-    view: View,
-    voters: Vec<VoterEntry>,
-    writers: BTreeMap<PodId, Incarnation>,
-    groups: Vec<Group>,
-}
-
-impl Draft {
-    fn of(record: &Record) -> Self {
-        Self {
-            view: record.0.view.clone(),
-            voters: record.0.voters.clone(),
-            writers: record.0.writers.clone(),
-            groups: record.0.groups.clone(),
-        }
-    }
-
-    fn make(&mut self, change: &Change) -> Result<(), ChangeError> {
-        match change {
-            Change::Fail(writer) => self.fail(writer),
-            Change::Join { pod, incarnation } => self.join(pod, *incarnation),
-            Change::Drain(pod) => {
-                self.leave_groups(pod);
-                self.set_view(|view| view.with_state(pod.as_str(), PodState::Draining))
-            }
-            Change::Remove(pod) => {
-                self.writers.remove(pod);
-                self.leave_groups(pod);
-                self.set_view(|view| view.without_pod(pod.as_str()))
-            }
-            Change::Reweight(pod, weight) => {
-                self.set_view(|view| view.with_weight(pod.as_str(), *weight))
-            }
-            Change::Lead { group, leader } => self.lead(group, leader),
-            Change::AddGroup { name, candidates } => self.add_group(name, candidates),
-            Change::ReplaceVoter { old, new } => self.replace_voter(*old, new),
-        }
-    }
-
-    fn finish(self, before: &Record) -> Result<Record, ChangeError> {
-        let pods = self.view.pods().to_vec();
-        let view = View::new(before.epoch().next()?, self.view.parameters(), pods)?;
-        let ring =
-            if view.pods().iter().map(|pod| (&pod.id, pod.weight, pod.state.owns_slots())).eq(
-                before
-                    .view()
-                    .pods()
-                    .iter()
-                    .map(|pod| (&pod.id, pod.weight, pod.state.owns_slots())),
-            ) {
-                before.0.ring.clone()
-            } else {
-                Ring::build(view.clone()).ok()
-            };
-        let draft = Record(Arc::new(Parts {
-            cluster: before.0.cluster,
-            parameters: before.0.parameters,
-            voters: self.voters,
-            view,
-            ring,
-            writers: self.writers,
-            groups: self.groups,
-            terms: Vec::new(),
-        }));
-        let (terms, groups) = (draft.terms_after(before), draft.groups_after(before));
-        let parts = Arc::try_unwrap(draft.0)
-            .map_err(|_| ChangeError::Malformed { what: "the draft is shared" })?;
-        Ok(Record(Arc::new(Parts { terms, groups, ..parts })))
-    }
-
-    fn fail(&mut self, writer: &Writer) -> Result<(), ChangeError> {
-        if self.writers.get(&writer.pod) != Some(&writer.incarnation) {
-            return Err(ChangeError::NoWriter { pod: writer.pod.to_string() });
-        }
-        self.writers.remove(&writer.pod);
-        self.leave_groups(&writer.pod);
-        self.set_view(|view| view.with_state(writer.pod.as_str(), PodState::Down))
-    }
-
-    fn join(&mut self, pod: &Pod, incarnation: Incarnation) -> Result<(), ChangeError> {
-        let known = self.view.index_of(pod.id.as_str()).is_some();
-        let joined = Pod { state: PodState::Active, ..pod.clone() };
-        let pods = self.view.pods().iter().filter(|other| other.id != pod.id).cloned();
-        let pods = pods.chain([joined]).collect();
-        if known && self.writers.get(&pod.id) == Some(&incarnation) {
-            return Err(ChangeError::AlreadyWriter { pod: pod.id.to_string() });
-        }
-        self.view = View::new(self.view.epoch(), self.view.parameters(), pods)?;
-        self.writers.insert(pod.id.clone(), incarnation);
-        self.fill_groups();
-        Ok(())
-    }
-
-    fn lead(&mut self, name: &str, leader: &PodId) -> Result<(), ChangeError> {
-        if !self.writers.contains_key(leader) {
-            return Err(ChangeError::NoWriter { pod: leader.to_string() });
-        }
-        let group = self
-            .groups
-            .iter_mut()
-            .find(|group| &*group.name == name)
-            .ok_or_else(|| ChangeError::UnknownGroup { group: name.to_owned() })?;
-        if !group.candidates.contains(leader) {
-            return Err(ChangeError::NotACandidate {
-                pod: leader.to_string(),
-                group: name.to_owned(),
-            });
-        }
-        group.leader = Some(leader.clone());
-        Ok(())
-    }
-
-    fn add_group(&mut self, name: &Arc<str>, candidates: &[PodId]) -> Result<(), ChangeError> {
-        if self.groups.iter().any(|group| group.name == *name) {
-            return Err(ChangeError::DuplicateGroup { group: name.to_string() });
-        }
-        let (name, candidates) = (Arc::clone(name), candidates.to_vec());
-        self.groups.push(Group { name, candidates, leader: None, term: self.view.epoch() });
-        self.groups.sort_by(|one, other| one.name.cmp(&other.name));
-        self.fill_groups();
-        Ok(())
-    }
-
-    fn replace_voter(&mut self, old: VoterId, new: &VoterEntry) -> Result<(), ChangeError> {
-        let place = self
-            .voters
-            .iter()
-            .position(|entry| entry.id == old)
-            .ok_or(ChangeError::UnknownVoter { voter: old })?;
-        self.voters[place] = new.clone();
-        check_voters(&self.voters)
-    }
-
-    fn leave_groups(&mut self, pod: &PodId) {
-        for group in &mut self.groups {
-            if group.leader.as_ref() == Some(pod) {
-                let others = group.candidates.iter().filter(|other| *other != pod);
-                group.leader = best(others, &self.writers, &self.view);
-            }
-        }
-    }
-
-    fn fill_groups(&mut self) {
-        for group in self.groups.iter_mut().filter(|group| group.leader.is_none()) {
-            group.leader = best(group.candidates.iter(), &self.writers, &self.view);
-        }
-    }
-
-    fn set_view(
-        &mut self,
-        change: impl FnOnce(&View) -> Result<View, hashroute_core::ViewError>,
-    ) -> Result<(), ChangeError> {
-        self.view = change(&self.view)?;
-        Ok(())
-    }
-}
-
-/// The first of the candidates that has a writer and is not on its way out.
-fn best<'a>(
-    mut candidates: impl Iterator<Item = &'a PodId>,
-    writers: &BTreeMap<PodId, Incarnation>,
-    view: &View,
-) -> Option<PodId> {
-    let stays = |pod: &PodId| {
-        let index = view.index_of(pod.as_str());
-        index.and_then(|index| view.pod(index)).is_some_and(|pod| pod.state.owns_slots())
-    };
-    candidates.find(|pod| writers.contains_key(*pod) && stays(pod)).cloned()
-}
-
-fn check_voters(voters: &[VoterEntry]) -> Result<(), ChangeError> {
+pub(crate) fn check_voters(voters: &[VoterEntry]) -> Result<(), ChangeError> {
     let mut ids: Vec<VoterId> = voters.iter().map(|entry| entry.id).collect();
     ids.sort_unstable();
     ids.dedup();

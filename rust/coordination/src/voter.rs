@@ -41,8 +41,9 @@ pub enum VoterAction {
 #[derive(Clone, Debug)]
 pub struct Voter {
     state: VoterState,
-    /// Until when each writer must be assumed to write. Forgotten over a restart: see `quiet_until`.
-    guards: BTreeMap<Writer, Guarding>,
+    /// What is known of each writer of the record, and of those before it that are still guarded.
+    /// Forgotten over a restart: see `quiet_until`.
+    watches: BTreeMap<Writer, Watch>,
     /// Before this the voter does not know all leases that it may have granted, or that others
     /// granted before it became a voter: it ends none.
     quiet_until: Duration,
@@ -55,21 +56,15 @@ pub struct Voter {
 
 /// What a voter knows of one writer.
 #[derive(Clone, Copy, Debug)]
-struct Guarding {
-    /// No renewal is known that could let the writer write after this.
-    until: Duration,
-    /// The last renewal that was granted.
-    granted: Option<Sequence>,
-    /// The last renewal that the writer renounced; none of them is granted again.
-    renounced: Option<Sequence>,
-    /// Whether members were told that the lease has run out.
+struct Watch {
+    /// The guard: no renewal was granted that lets the writer write after this. None: none was.
+    guarded_until: Option<Duration>,
+    /// Without a renewal until then, members are told that the lease has run out.
+    expected_by: Duration,
+    /// Whether they were told.
     reported: bool,
-}
-
-impl Guarding {
-    fn unheard(until: Duration) -> Self {
-        Self { until, granted: None, renounced: None, reported: false }
-    }
+    /// Whether the writer renounced: it has stopped for good.
+    renounced: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -98,58 +93,41 @@ impl Voter {
     pub fn with_planted(state: VoterState, now: Duration, planted: Planted) -> Self {
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
-        let mut voter = Self {
-            state,
-            guards: BTreeMap::new(),
-            quiet_until,
-            held: None,
-            standing: None,
-            planted,
-        };
+        let (watches, held, standing) = (BTreeMap::new(), None, None);
+        let mut voter = Self { state, watches, quiet_until, held, standing, planted };
         voter.watch_writers(now);
         voter
     }
 
-    /// What the voter knows durably.
+    /// What the voter knows durably, or has asked to make durable.
     #[must_use]
     pub fn state(&self) -> &VoterState {
         &self.state
     }
 
-    /// Until when `writer` must be assumed to hold a lease, as far as this voter's grants go.
-    #[must_use]
-    pub fn guard_until(&self, writer: &Writer) -> Option<Duration> {
-        self.guards.get(writer).map(|guarding| guarding.until)
-    }
-
     /// When [`Voter::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.guards
-            .values()
-            .filter(|guarding| !guarding.reported)
-            .map(|guarding| guarding.until.max(self.quiet_until))
-            .min()
+        let unreported = self.watches.values().filter(|watch| !watch.reported);
+        unreported.map(|watch| watch.expected_by.max(self.quiet_until)).min()
     }
 
     /// Tells members which leases have run out since the last call.
     pub fn tick(&mut self, now: Duration) -> Vec<VoterAction> {
-        let quiet = now < self.quiet_until;
+        if now < self.quiet_until {
+            return Vec::new();
+        }
         let mut news = false;
-        for guarding in self.guards.values_mut().filter(|it| !it.reported) {
-            if !quiet && now >= guarding.until {
-                guarding.reported = true;
-                news = true;
-            }
+        for watch in self.watches.values_mut().filter(|it| !it.reported && now >= it.expected_by) {
+            watch.reported = true;
+            news = true;
         }
         if !news {
             return Vec::new();
         }
-        let epoch = self.state.installed.epoch();
-        let writers = self.lapsed();
-        let alive = self.state.installed.writers().keys().cloned();
-        let message = FromVoter::Lapsed { epoch, writers };
-        alive.map(|pod| send(pod, message.clone())).collect()
+        let message = FromVoter::Lapsed { epoch: self.epoch(), writers: self.lapsed() };
+        let pods = self.state.installed.writers().keys().cloned();
+        pods.map(|pod| send(pod, message.clone())).collect()
     }
 
     /// Handles a message.
@@ -163,8 +141,8 @@ impl Voter {
                 let lapsed = self.lapsed();
                 vec![send(from, FromVoter::Heard { writer, sequence, newer, lapsed })]
             }
-            ToVoter::Renounce { writer, sequence } => {
-                self.renounce(now, writer, sequence);
+            ToVoter::Renounce { writer } => {
+                self.renounce(now, &writer);
                 Vec::new()
             }
             ToVoter::Prepare { epoch, ballot, stop } => {
@@ -185,26 +163,21 @@ impl Voter {
         writer: Writer,
         sequence: Sequence,
     ) -> Vec<VoterAction> {
-        if let Some(refusal) = self.refusal(now, epoch, &writer, sequence) {
+        if let Some(refusal) = self.refusal(now, epoch, &writer) {
             return vec![send(from, FromVoter::Refused { writer, sequence, refusal })];
         }
         let until = now + self.parameters().ttl;
-        let guarding = self.guards.entry(writer.clone()).or_insert(Guarding::unheard(until));
-        guarding.until = guarding.until.max(until);
-        guarding.granted = guarding.granted.max(Some(sequence));
-        guarding.reported = false;
+        if let Some(watch) = self.watches.get_mut(&writer) {
+            watch.guarded_until = watch.guarded_until.max(Some(until));
+            watch.expected_by = until;
+            watch.reported = false;
+        }
         let lapsed = self.lapsed();
         vec![send(from, FromVoter::Renewed { epoch, writer, sequence, lapsed })]
     }
 
-    /// Why this renewal is not granted, if it is not.
-    fn refusal(
-        &self,
-        now: Duration,
-        epoch: Epoch,
-        writer: &Writer,
-        sequence: Sequence,
-    ) -> Option<Refusal> {
+    /// Why this writer's renewal is not granted, if it is not.
+    fn refusal(&self, now: Duration, epoch: Epoch, writer: &Writer) -> Option<Refusal> {
         let installed = &self.state.installed;
         if epoch < installed.epoch() {
             return Some(Refusal::Behind(installed.clone()));
@@ -215,36 +188,40 @@ impl Voter {
         if !installed.has_voter(self.state.id) {
             return Some(Refusal::NotAVoter);
         }
-        if !installed.names(writer) {
+        let Some(watch) = self.watches.get(writer).filter(|_| installed.names(writer)) else {
             return Some(Refusal::NotNamed);
+        };
+        if watch.renounced {
+            // Granting would do no harm but to make everybody wait for one who is gone.
+            return Some(Refusal::Renounced);
         }
         if let Some((_, accepted)) = &self.state.accepted
-            && !self.planted.has(Bug::GrantAfterAccept)
-            && (installed.losers(accepted).contains(writer) || self.changes_voters(accepted))
+            && self.is_ended_by(writer, accepted)
         {
             return Some(Refusal::Pending(accepted.clone()));
-        }
-        let renounced = self.guards.get(writer).and_then(|guarding| guarding.renounced);
-        if renounced >= Some(sequence) && !self.planted.has(Bug::RenounceForgotten) {
-            return Some(Refusal::Renounced);
         }
         let held = self.held.as_ref().filter(|hold| now < hold.until);
         held.filter(|hold| hold.writers.contains(writer)).map(|_| Refusal::Held)
     }
 
-    fn renounce(&mut self, now: Duration, writer: Writer, sequence: Sequence) {
-        if !self.state.installed.names(&writer) {
-            return;
-        }
-        let guarding = self.guards.entry(writer).or_insert(Guarding::unheard(now));
-        if guarding.renounced >= Some(sequence) {
-            return;
-        }
-        guarding.renounced = Some(sequence);
-        // A renewal granted after the renounced one still counts.
-        if guarding.granted <= Some(sequence) {
-            guarding.until = guarding.until.min(now);
-            guarding.reported = false;
+    /// Whether no lease may be granted to the writer once `accepted` may be decided. A change of
+    /// voters ends grants to everybody: the voters to come count on their quiet time outlasting
+    /// every lease that the ones before granted.
+    fn is_ended_by(&self, writer: &Writer, accepted: &Record) -> bool {
+        let installed = &self.state.installed;
+        let other_voters = accepted.voters() != installed.voters();
+        (other_voters && !self.planted.has(Bug::GrantAcrossVoters))
+            || (!self.planted.has(Bug::GrantAfterAccept)
+                && installed.losers(accepted).contains(writer))
+    }
+
+    /// The writer's own word that it has stopped is better than any guard: also than the quiet
+    /// time, for no grant that is forgotten can matter to it any more.
+    fn renounce(&mut self, now: Duration, writer: &Writer) {
+        if let Some(watch) = self.watches.get_mut(writer).filter(|watch| !watch.renounced) {
+            watch.renounced = true;
+            watch.expected_by = now;
+            watch.reported = false;
         }
     }
 
@@ -264,9 +241,9 @@ impl Voter {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
-        self.standing = Some(Standing { ballot, since: now, heard: now });
-        let until = now + self.parameters().ttl * 2;
-        self.held = Some(Hold { writers: stop, until });
+        let since = self.standing.filter(|it| it.ballot == ballot).map_or(now, |it| it.since);
+        self.standing = Some(Standing { ballot, since, heard: now });
+        self.held = Some(Hold { writers: stop, until: since + self.parameters().ttl * 2 });
         let accepted = self.state.accepted.clone();
         vec![self.persist(), send(from, FromVoter::Promised { epoch, ballot, accepted })]
     }
@@ -286,7 +263,7 @@ impl Voter {
         if let Some(promised) = self.higher_promise(ballot) {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
-        if record.check_follows(&self.state.installed).is_err() {
+        if record.check_follows_planted(&self.state.installed, self.planted).is_err() {
             return Vec::new();
         }
         if let Some(standing) = self.standing.as_mut().filter(|it| it.ballot == ballot) {
@@ -308,15 +285,16 @@ impl Voter {
             return Duration::ZERO;
         }
         let losers = self.state.installed.losers(record);
-        losers
-            .iter()
-            .filter(|writer| !released.contains(writer))
-            .filter_map(|writer| self.guards.get(writer))
-            .map(|guarding| guarding.until.max(self.quiet_until))
-            // At the very instant the guard ends it has not run out: clocks have grains.
-            .map(|until| (until + GRAIN).saturating_sub(now))
-            .max()
-            .unwrap_or_default()
+        let live = losers.iter().filter(|writer| !released.contains(writer));
+        live.filter_map(|writer| match self.watches.get(writer) {
+            Some(watch) if watch.renounced => None,
+            Some(watch) => watch.guarded_until.max(Some(self.quiet_until)),
+            None => Some(self.quiet_until),
+        })
+        // At the very instant the guard ends it has not run out: clocks have grains.
+        .map(|until| (until + GRAIN).saturating_sub(now))
+        .max()
+        .unwrap_or_default()
     }
 
     fn install(&mut self, now: Duration, record: Record) -> Vec<VoterAction> {
@@ -329,6 +307,11 @@ impl Voter {
         let knows = next && installed.has_voter(self.state.id);
         if !knows && !self.planted.has(Bug::NoQuietTimeForNewVoter) {
             self.quiet_until = self.quiet_until.max(now + record.parameters().quiet_time());
+            for watch in self.watches.values_mut() {
+                // Reports of a record long gone say nothing about this one.
+                watch.reported = false;
+                watch.expected_by = watch.expected_by.max(self.quiet_until);
+            }
         }
         self.state.installed = record;
         self.state.promised = None;
@@ -339,33 +322,39 @@ impl Voter {
         vec![self.persist()]
     }
 
-    /// Writers that no guard is known for are watched from now on, so that one that never renews
-    /// is reported; guards of processes that left are dropped once they have run out.
+    /// Every writer of the record is watched, so that one that never renews is reported too.
+    /// What is known of processes that left goes when their guards have run out.
     fn watch_writers(&mut self, now: Duration) {
         let installed = self.state.installed.clone();
-        self.guards.retain(|writer, guarding| installed.names(writer) || guarding.until > now);
-        let until = now + self.parameters().ttl;
+        if self.planted.has(Bug::GuardsDroppedAtInstall) {
+            self.watches.clear();
+        }
+        self.watches
+            .retain(|writer, watch| installed.names(writer) || watch.guarded_until > Some(now));
+        let expected_by = now + self.parameters().ttl;
         for (pod, incarnation) in installed.writers() {
             let writer = Writer { pod: pod.clone(), incarnation: *incarnation };
-            self.guards.entry(writer).or_insert(Guarding::unheard(until));
+            let (guarded_until, reported, renounced) = (None, false, false);
+            let watch = Watch { guarded_until, expected_by, reported, renounced };
+            self.watches.entry(writer).or_insert(watch);
         }
     }
 
-    /// Answers a proposer that wants to decide another epoch than the next one here.
+    /// Answers a proposer that wants to decide another epoch than the next one here, or asks one
+    /// that is no voter. Votes of the latter would not be counted; not to cast them is the second
+    /// lock on that door.
     fn wrong_epoch(&self, epoch: Epoch) -> Option<FromVoter> {
         if epoch <= self.epoch() {
             return Some(FromVoter::Decided { record: self.state.installed.clone() });
         }
-        if self.epoch().next().ok() != Some(epoch) {
-            return Some(FromVoter::Missing { epoch: self.epoch() });
-        }
-        let voter = self.state.installed.has_voter(self.state.id);
-        (!voter && !self.planted.has(Bug::StrangerVotes))
-            .then(|| FromVoter::Missing { epoch: self.epoch() })
+        let next = self.epoch().next().ok() == Some(epoch);
+        let votes = self.state.installed.has_voter(self.state.id)
+            || self.planted.has(Bug::WrongVotersMajority);
+        (!next || !votes).then(|| FromVoter::Missing { epoch: self.epoch() })
     }
 
-    /// The lower ballot of another proposer that is still at work. A matter of progress, not of
-    /// safety: without it proposers of different wishes would outbid each other for ever.
+    /// The ballot of another proposer that is still at work. A matter of progress, not of safety:
+    /// without it proposers of different wishes would outbid each other for ever.
     fn busy_with(&self, now: Duration, ballot: Ballot) -> Option<Ballot> {
         let standing = self.standing.filter(|it| it.ballot.proposer != ballot.proposer)?;
         let at_work = now < standing.heard + PROPOSER_SILENCE;
@@ -378,15 +367,10 @@ impl Voter {
         higher.filter(|_| !self.planted.has(Bug::PromiseUnchecked))
     }
 
-    fn changes_voters(&self, accepted: &Record) -> bool {
-        !self.planted.has(Bug::GrantAcrossVoters)
-            && accepted.voters() != self.state.installed.voters()
-    }
-
-    /// Writers of the installed record whose guards have run out.
+    /// Writers of the installed record whose leases have run out.
     fn lapsed(&self) -> Vec<Writer> {
-        let named = self.guards.iter().filter(|(writer, _)| self.state.installed.names(writer));
-        named.filter(|(_, guarding)| guarding.reported).map(|(writer, _)| writer.clone()).collect()
+        let named = self.watches.iter().filter(|(writer, _)| self.state.installed.names(writer));
+        named.filter(|(_, watch)| watch.reported).map(|(writer, _)| writer.clone()).collect()
     }
 
     fn persist(&self) -> VoterAction {

@@ -1,35 +1,68 @@
 //! Whole clusters under virtual time: seeded, replayable, running the code that ships.
 //!
 //! A schedule is one cluster's life: faults at first, while safety is checked at every step; then
-//! everything heals, and every resource must be writable again. Everything follows from the seed.
+//! everything heals but for one fault, and every resource must be writable again. Everything
+//! follows from the seed: two runs of it are equal byte for byte.
 #![forbid(unsafe_code)]
 
 mod clock;
 mod dice;
+mod figures;
 mod invariants;
+mod mutants;
 mod plan;
+mod recipes;
 mod world;
 
+pub use figures::{Figure, figures};
 pub use hashroute_coordination::Bug;
-pub use invariants::Violation;
+pub use invariants::{Invariant, Violation};
+pub use mutants::{Catch, catch};
 
+use dice::Dice;
+use plan::Plan;
 use world::World;
+
+/// One schedule to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// What everything follows from.
+    pub seed: u64,
+    /// The rule that is left out.
+    pub bug: Option<Bug>,
+    /// Whether the schedule is bent towards the faults that the bug needs.
+    pub directed: bool,
+    /// Whether only promises count that users would see broken.
+    pub visible_only: bool,
+    /// Whether every event is written down.
+    pub trace: bool,
+}
 
 /// What one schedule did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How many events happened.
     pub events: u64,
+    /// The last epoch that was agreed.
+    pub epoch: u64,
     /// The first promise that was broken, if any was.
     pub violation: Option<Violation>,
+    /// One line an event, if they were asked for.
+    pub trace: Vec<String>,
 }
 
-/// Runs the schedule of `seed`, with a rule left out if `bug` names one. `directed` bends the
-/// schedule towards the faults that the bug needs.
+/// Runs one schedule to its end, or to the first promise that is broken.
 #[must_use]
-pub fn run(seed: u64, bug: Option<Bug>, directed: bool, trace: bool) -> Outcome {
-    let mut world = World::new(seed, bug, directed);
-    world.trace = trace;
+pub fn run(schedule: Schedule) -> Outcome {
+    let mut dice = Dice::new(schedule.seed);
+    let mut plan = Plan::swarm(&mut dice);
+    if let Some(bug) = schedule.bug.filter(|_| schedule.directed) {
+        recipes::direct(&mut plan, bug);
+    }
+    let mut world = World::new(dice, plan, schedule.bug, schedule.visible_only);
+    world.trace = schedule.trace.then(Vec::new);
     let violation = world.run().err();
-    Outcome { events: world.events, violation }
+    let epoch = world.observed.latest().epoch().get();
+    let trace = world.trace.take().unwrap_or_default();
+    Outcome { events: world.events, epoch, violation, trace }
 }

@@ -1,60 +1,155 @@
-//! `simulator [--seeds FROM..TO] [--seed N] [--mutants]`: runs schedules and says what broke.
-use std::time::Instant;
+//! `hashroute-simulator`: runs schedules, says what broke, and repeats any of them.
 
-use hashroute_simulator::{Bug, run};
+mod arguments;
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let (mut from, mut to, mut mutants, mut trace) = (0, 2000, false, false);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--seeds" => {
-                let range = args.next().unwrap_or_default();
-                if let Some((a, b)) = range.split_once("..") {
-                    from = a.parse().unwrap_or(0);
-                    to = b.parse().unwrap_or(0);
-                }
-            }
-            "--seed" => {
-                from = args.next().and_then(|it| it.parse().ok()).unwrap_or(0);
-                to = from + 1;
-            }
-            "--trace" => trace = true,
-            "--mutants" => mutants = true,
-            _ => {}
+use std::io::{self, Write};
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arguments::{Arguments, Task};
+use hashroute_simulator::{Bug, Outcome, Schedule, catch, figures, run};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            let _ = writeln!(io::stderr(), "{problem}\n\n{}", arguments::USAGE);
+            return ExitCode::from(2);
         }
+    };
+    let mut out = io::stdout().lock();
+    let done = match arguments.task {
+        Task::Help => writeln!(out, "{}", arguments::USAGE).map(|()| true),
+        Task::One => one(&mut out, arguments.schedule),
+        Task::Many => many(&mut out, &arguments),
+        Task::Mutants => mutants(&mut out, &arguments),
+        Task::Figures => print_figures(&mut out),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read the output has read enough.
+        Err(_) => ExitCode::FAILURE,
     }
-    if mutants {
-        for bug in Bug::ALL {
-            let caught = [false, true].into_iter().find_map(|directed| {
-                (from..to).find_map(|seed| {
-                    run(seed, Some(bug), directed, false)
-                        .violation
-                        .filter(|it| it.invariant != "recovery")
-                        .map(|it| (seed, it))
-                })
-            });
-            match caught {
-                Some((seed, violation)) => {
-                    println!("{bug:?}: seed {seed}: {}", violation.invariant)
-                }
-                None => println!("{bug:?}: SURVIVED {from}..{to}"),
-            }
-        }
-        return;
-    }
-    let started = Instant::now();
-    let (mut events, mut broken) = (0, 0);
-    for seed in from..to {
-        let outcome = run(seed, None, false, to == from + 1 && trace);
-        events += outcome.events;
-        if let Some(violation) = outcome.violation {
-            broken += 1;
-            println!("seed {seed}: {violation}");
-            if broken > 5 {
-                break;
-            }
-        }
-    }
-    println!("{} schedules, {events} events, {broken} broken, {:?}", to - from, started.elapsed());
 }
+
+/// Runs one schedule; returns whether nothing broke.
+fn one(out: &mut impl Write, schedule: Schedule) -> io::Result<bool> {
+    let outcome = run(schedule);
+    for line in &outcome.trace {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "seed {}: {} events, {} epochs", schedule.seed, outcome.events, outcome.epoch)?;
+    match &outcome.violation {
+        Some(violation) => writeln!(out, "{violation}")?,
+        None => writeln!(out, "nothing broke")?,
+    }
+    Ok(outcome.violation.is_none())
+}
+
+/// Runs schedules on all threads until the seeds or the seconds are used up.
+fn many(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
+    let started = Instant::now();
+    let until = arguments.seconds.map(|seconds| started + Duration::from_secs(seconds));
+    let Range { start, end } = arguments.seeds;
+    let next = AtomicU64::new(start);
+    let (sender, receiver) = mpsc::channel::<(u64, Outcome)>();
+    let (mut schedules, mut events, mut epochs, mut broken) = (0_u64, 0_u64, 0_u64, 0_u64);
+    thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            let (next, sender) = (&next, sender.clone());
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let in_time = until.is_none_or(|until| Instant::now() < until);
+                    let schedule = Schedule { seed, ..arguments.schedule };
+                    if seed >= end || !in_time || sender.send((seed, run(schedule))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (seed, outcome) in receiver {
+            schedules += 1;
+            events += outcome.events;
+            epochs += outcome.epoch;
+            if let Some(violation) = outcome.violation {
+                broken += 1;
+                if broken <= SHOWN_MOST {
+                    writeln!(out, "seed {seed}: {violation}")?;
+                    writeln!(out, "  repeat: hashroute-simulator --seed {seed} --trace")?;
+                }
+            }
+        }
+        io::Result::Ok(())
+    })?;
+    let took = started.elapsed().as_secs_f64().max(f64::EPSILON);
+    let rate = f64::from(u32::try_from(schedules).unwrap_or(u32::MAX)) / took;
+    writeln!(
+        out,
+        "seeds {start}..{}: {schedules} schedules, {events} events, {epochs} epochs, {broken} \
+         broken; {took:.1} s, {rate:.0} schedules/s on {} threads",
+        start + schedules,
+        arguments.threads
+    )?;
+    Ok(broken == 0)
+}
+
+/// Lets the schedules hunt every planted bug; returns whether all were caught.
+fn mutants(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
+    let next = AtomicU64::new(0);
+    let visible_only = arguments.schedule.visible_only;
+    let (sender, receiver) = mpsc::channel();
+    let (mut survivors, mut caught) = (0, 0);
+    thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            let (next, sender) = (&next, sender.clone());
+            scope.spawn(move || {
+                while let Some(bug) = usize::try_from(next.fetch_add(1, Ordering::Relaxed))
+                    .ok()
+                    .and_then(|index| Bug::ALL.get(index).copied())
+                {
+                    let found = catch(bug, arguments.seeds.clone(), visible_only);
+                    if sender.send((bug, found)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (bug, found) in receiver {
+            let name = format!("{bug:?}");
+            match found {
+                Some(catch) => {
+                    caught += 1;
+                    let how = if catch.schedule.directed { "directed" } else { "swarm" };
+                    let (seed, broke) = (catch.schedule.seed, catch.violation.invariant);
+                    let broke = format!("{broke:?}");
+                    writeln!(out, "{name:<22} {how:<8} seed {seed:<6} {broke:<19} {}", bug.what())?;
+                }
+                None => {
+                    survivors += 1;
+                    writeln!(out, "{name:<22} SURVIVED {:?} {}", arguments.seeds, bug.what())?;
+                }
+            }
+        }
+        io::Result::Ok(())
+    })?;
+    writeln!(out, "{caught} of {} planted bugs caught", Bug::ALL.len())?;
+    Ok(survivors == 0)
+}
+
+fn print_figures(out: &mut impl Write) -> io::Result<bool> {
+    for figure in figures() {
+        writeln!(out, "{figure:?}")?;
+    }
+    Ok(true)
+}
+
+/// More of one kind tell nothing new.
+const SHOWN_MOST: u64 = 5;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hashroute_coordination::{Bug, LeaseParameters};
+use hashroute_coordination::LeaseParameters;
 
 use crate::dice::Dice;
 
@@ -13,23 +13,56 @@ pub(crate) struct Plan {
     pub(crate) voters: usize,
     pub(crate) members: usize,
     pub(crate) slots: u64,
+    pub(crate) groups: usize,
     pub(crate) parameters: LeaseParameters,
     /// Faults happen before this, and nothing but time passes after it.
     pub(crate) heal_at: Duration,
-    /// By then every live pod writes again.
+    /// By then every resource is writable again.
     pub(crate) end_at: Duration,
+    /// What stays broken after the healing: one thing at most, so a quorum is whole.
+    pub(crate) lasting: Option<Lasting>,
     /// The mean time between two faults.
     pub(crate) fault_interval: Duration,
+    /// Which faults happen, in any order.
+    pub(crate) kinds: Vec<Kind>,
+    /// Which faults happen one after the other, again and again, instead: each so long after the
+    /// one before.
+    pub(crate) recipe: Vec<Step>,
     pub(crate) loss_per_mille: usize,
     pub(crate) duplicates_per_mille: usize,
     pub(crate) delay_most: Duration,
     /// A few messages take up to this long.
     pub(crate) straggler_most: Duration,
+    pub(crate) stragglers_per_mille: usize,
     pub(crate) sync_most: Duration,
     pub(crate) effect_most: Duration,
-    pub(crate) drift_ppm: i64,
+    pub(crate) timer_late_most: Duration,
+    pub(crate) down_most: Duration,
+    pub(crate) clocks: Clocks,
     pub(crate) write_interval: Duration,
-    pub(crate) kinds: Vec<Kind>,
+    /// How often a client that writes learns the view first.
+    pub(crate) refreshes_per_mille: usize,
+    /// How often a write goes to a pod that does not own its resource.
+    pub(crate) misrouted_per_mille: usize,
+}
+
+/// How the clocks of a cluster run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clocks {
+    /// All alike.
+    True,
+    /// Each fast, slow or true, by up to the bound.
+    Any,
+    /// Every member slow and every voter fast by the bound: the worst that is allowed.
+    Worst,
+}
+
+/// One step of a recipe: the fault, and how long after the one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) least: Duration,
+    pub(crate) most: Duration,
+    pub(crate) kind: Kind,
 }
 
 /// A kind of fault, or of change by the operator.
@@ -40,8 +73,14 @@ pub(crate) enum Kind {
     LoseDisk,
     PauseMember,
     PauseVoter,
+    /// One process stops hearing another.
     CutOneWay,
+    /// One process stops hearing everybody, and is not heard.
     CutNode,
+    /// One process hears nobody, and is heard.
+    Deafen,
+    /// Two sides that do not hear each other.
+    Split,
     Mend,
     Drain,
     Reweight,
@@ -50,7 +89,20 @@ pub(crate) enum Kind {
     Renounce,
 }
 
-const KINDS: [Kind; 12] = [
+/// What stays broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    MemberDead,
+    MemberCut,
+    MemberDeaf,
+    MemberMute,
+    VoterDead,
+    VoterCut,
+    VoterDeaf,
+    OneLinkOneWay,
+}
+
+const KINDS: [Kind; 14] = [
     Kind::CrashMember,
     Kind::CrashVoter,
     Kind::LoseDisk,
@@ -58,6 +110,8 @@ const KINDS: [Kind; 12] = [
     Kind::PauseVoter,
     Kind::CutOneWay,
     Kind::CutNode,
+    Kind::Deafen,
+    Kind::Split,
     Kind::Drain,
     Kind::Reweight,
     Kind::Lead,
@@ -65,53 +119,87 @@ const KINDS: [Kind; 12] = [
     Kind::Renounce,
 ];
 
+const LASTING: [Lasting; 8] = [
+    Lasting::MemberDead,
+    Lasting::MemberCut,
+    Lasting::MemberDeaf,
+    Lasting::MemberMute,
+    Lasting::VoterDead,
+    Lasting::VoterCut,
+    Lasting::VoterDeaf,
+    Lasting::OneLinkOneWay,
+];
+
 impl Plan {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
+    /// The plan that the dice give.
+    pub(crate) fn swarm(dice: &mut Dice) -> Self {
         let ms = Duration::from_millis;
-        let parameters = LeaseParameters::TIGHT;
-        let heal_at = ms(400) + dice.between(ms(0), ms(1200));
-        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| dice.per_mille(400)).collect();
-        if kinds.iter().any(|kind| matches!(kind, Kind::CutOneWay | Kind::CutNode)) {
+        let heal_at = ms(300) + dice.between(ms(0), ms(1200));
+        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| dice.per_mille(350)).collect();
+        let cuts = [Kind::CutOneWay, Kind::CutNode, Kind::Deafen, Kind::Split];
+        if kinds.iter().any(|kind| cuts.contains(kind)) {
             kinds.push(Kind::Mend);
         }
         let members = *dice.pick(&[2, 2, 2, 3, 3, 4, 5, 8]).unwrap_or(&2);
         // Pods join one after the other, so a larger cluster takes longer to be whole again.
-        let recovery = ms(1200) + ms(300) * u32::try_from(members).unwrap_or(8);
+        let recovery = ms(1200) + ms(250) * u32::try_from(members).unwrap_or(8);
+        let wide = LeaseParameters { drift_ppm: 20_000, ..LeaseParameters::TIGHT };
         Self {
             voters: if dice.per_mille(800) { 3 } else { 5 },
             members,
             slots: *dice.pick(&[8, 8, 16]).unwrap_or(&8),
-            parameters,
+            groups: usize::from(dice.per_mille(500)),
+            parameters: if dice.per_mille(300) { wide } else { LeaseParameters::TIGHT },
             heal_at,
             end_at: heal_at + recovery,
+            lasting: dice.pick(&LASTING).copied().filter(|_| dice.per_mille(500)),
             fault_interval: dice.between(ms(10), ms(300)),
+            kinds,
+            recipe: Vec::new(),
             loss_per_mille: *dice.pick(&[0, 0, 10, 100, 300]).unwrap_or(&0),
             duplicates_per_mille: *dice.pick(&[0, 0, 20, 200]).unwrap_or(&0),
             delay_most: *dice.pick(&[ms(1), ms(2), ms(10), ms(40)]).unwrap_or(&ms(1)),
             straggler_most: *dice.pick(&[ms(0), ms(100), ms(400)]).unwrap_or(&ms(0)),
+            stragglers_per_mille: *dice.pick(&[30, 30, 200]).unwrap_or(&30),
             sync_most: *dice.pick(&[ms(0), ms(2), ms(20)]).unwrap_or(&ms(0)),
             effect_most: *dice.pick(&[ms(0), ms(5), ms(300)]).unwrap_or(&ms(0)),
-            drift_ppm: *dice.pick(&[0, 500, i64::from(parameters.drift_ppm)]).unwrap_or(&0),
+            timer_late_most: Duration::from_micros(300),
+            down_most: *dice.pick(&[ms(30), ms(400)]).unwrap_or(&ms(400)),
+            clocks: *dice.pick(&[Clocks::True, Clocks::Any, Clocks::Worst]).unwrap_or(&Clocks::Any),
             write_interval: dice.between(ms(2), ms(20)),
-            kinds,
+            refreshes_per_mille: *dice.pick(&[300, 300, 20]).unwrap_or(&300),
+            misrouted_per_mille: *dice.pick(&[0, 50]).unwrap_or(&0),
         }
     }
 
-    /// Bends the schedule towards what a planted bug needs, where the swarm would meet it rarely.
-    pub(crate) fn direct(mut self, bug: Bug) -> Self {
-        match bug {
-            Bug::NoQuietTimeForNewVoter | Bug::GrantAcrossVoters | Bug::WrongVotersMajority => {
-                self.voters = 3;
-                self.kinds = vec![Kind::ReplaceVoter, Kind::CutOneWay, Kind::CutNode, Kind::Mend];
-            }
-            Bug::NoDriftMargin => {
-                self.drift_ppm = i64::from(self.parameters.drift_ppm);
-                self.kinds = vec![Kind::CutNode, Kind::CutOneWay, Kind::Mend];
-                self.delay_most = Duration::from_micros(50);
-                self.write_interval = Duration::from_micros(500);
-            }
-            _ => {}
+    /// Nothing fails unless it is told to: for figures.
+    pub(crate) fn quiet(parameters: LeaseParameters, members: usize) -> Self {
+        let (ms, us) = (Duration::from_millis, Duration::from_micros);
+        Self {
+            voters: 3,
+            members,
+            slots: 16,
+            groups: 0,
+            parameters,
+            heal_at: Duration::from_secs(3600),
+            end_at: Duration::from_secs(3600),
+            lasting: None,
+            fault_interval: Duration::from_secs(3600),
+            kinds: Vec::new(),
+            recipe: Vec::new(),
+            loss_per_mille: 0,
+            duplicates_per_mille: 0,
+            delay_most: ms(2),
+            straggler_most: ms(0),
+            stragglers_per_mille: 0,
+            sync_most: ms(2),
+            effect_most: us(200),
+            timer_late_most: us(300),
+            down_most: ms(400),
+            clocks: Clocks::Any,
+            write_interval: ms(5),
+            refreshes_per_mille: 300,
+            misrouted_per_mille: 0,
         }
-        self
     }
 }

@@ -1,23 +1,73 @@
 //! What must hold at every step, one file an invariant, and what is observed to check it.
+//!
+//! The observer sees everything: true time, every disk, every message. It keeps books of its own
+//! and never asks a state machine what that believes, except whether it would admit a write.
 
+mod nothing_forgotten;
 mod one_record;
 mod one_writer;
+mod register;
+mod releases;
+mod stale_routes;
 mod store_order;
+mod votes_and_grants;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use hashroute_coordination::{Bug, Record, Resource, VoterState, Writer};
+use hashroute_coordination::{Bug, Change, Record, Resource, VoterState, WriteTag, Writer};
 use hashroute_core::Epoch;
 
 use crate::world::Effect;
 
+/// A promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// One record is chosen an epoch, and nobody goes by another.
+    OneRecord,
+    /// No write is admitted by one who may have been replaced.
+    OneWriter,
+    /// A store sees no term fall, and each term's writes are its owner's.
+    StoreOrder,
+    /// The agreed changes are one history, in the order of real time.
+    Register,
+    /// Writes routed by an old owner's term are refused.
+    StaleRoutes,
+    /// Who released admits nothing, and has nothing under way.
+    Releases,
+    /// A voter votes only when what it granted has run out, and grants nothing against its vote.
+    VotesAndGrants,
+    /// A lease ends before the guards of a majority do.
+    LeasesWithinGuards,
+    /// No promise, vote or record is forgotten.
+    NothingForgotten,
+    /// With a quorum connected and quiet, every resource is writable again.
+    Recovery,
+}
+
+impl Invariant {
+    /// Whether users would see it broken. The others guard rules that these rest on; they break
+    /// earlier, and more often.
+    #[must_use]
+    pub fn is_visible(self) -> bool {
+        matches!(
+            self,
+            Self::OneRecord
+                | Self::OneWriter
+                | Self::StoreOrder
+                | Self::Register
+                | Self::StaleRoutes
+                | Self::Recovery
+        )
+    }
+}
+
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise: the name of its file.
-    pub invariant: &'static str,
+    /// Which promise.
+    pub invariant: Invariant,
     /// What was seen.
     pub seen: String,
     /// When, in true time.
@@ -25,32 +75,47 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn new(invariant: &'static str, seen: String) -> Self {
+    pub(crate) fn new(invariant: Invariant, seen: String) -> Self {
         Self { invariant, seen, at: Duration::ZERO }
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} broken at {:?}: {}", self.invariant, self.at, self.seen)
+        write!(out, "{:?} broken at {:?}: {}", self.invariant, self.at, self.seen)
     }
 }
 
 /// Everything that an all-seeing observer knows.
 pub(crate) struct Observed {
     pub(crate) bug: Option<Bug>,
+    /// Whether only what users would see is checked.
+    visible_only: bool,
     /// The record chosen for each epoch, from the first one on.
     chosen: BTreeMap<Epoch, Record>,
     votes: one_record::Votes,
     store: store_order::Store,
+    grants: votes_and_grants::Grants,
+    disks: nothing_forgotten::Disks,
+    releases: releases::Releases,
+    changes: register::Changes,
     broken: Option<Violation>,
 }
 
 impl Observed {
-    pub(crate) fn new(genesis: Record, bug: Option<Bug>) -> Self {
-        let chosen = BTreeMap::from([(genesis.epoch(), genesis)]);
-        let (votes, store) = Default::default();
-        Self { bug, chosen, votes, store, broken: None }
+    pub(crate) fn new(genesis: Record, bug: Option<Bug>, visible_only: bool) -> Self {
+        Self {
+            bug,
+            visible_only,
+            chosen: BTreeMap::from([(genesis.epoch(), genesis)]),
+            votes: one_record::Votes::default(),
+            store: store_order::Store::default(),
+            grants: votes_and_grants::Grants::default(),
+            disks: nothing_forgotten::Disks::default(),
+            releases: releases::Releases::default(),
+            changes: register::Changes::default(),
+            broken: None,
+        }
     }
 
     pub(crate) fn genesis(&self) -> &Record {
@@ -69,26 +134,104 @@ impl Observed {
     pub(crate) fn durable(&mut self, state: &VoterState) {
         let violation = one_record::voted(&mut self.votes, &mut self.chosen, state);
         self.note(violation);
-        let violation = one_record::installed(&self.chosen, &state.installed);
+        let violation = one_record::goes_by(&self.chosen, &state.installed);
+        self.note(violation);
+        let violation = nothing_forgotten::durable(&mut self.disks, state);
+        self.note(violation);
+    }
+
+    /// A voter starts with what its disk holds.
+    pub(crate) fn voter_starts(&mut self, state: &VoterState) {
+        let violation = nothing_forgotten::starts(&self.disks, state);
+        self.note(violation);
+    }
+
+    /// A voter granted a renewal: it guards the writer until this true time.
+    pub(crate) fn granted(&mut self, state: &VoterState, writer: &Writer, until: Duration) {
+        let violation = votes_and_grants::granted(&mut self.grants, state, writer, until);
+        self.note(violation);
+    }
+
+    /// A voter votes for what its state says it accepted.
+    pub(crate) fn votes(&mut self, now: Duration, state: &VoterState, released: &[Writer]) {
+        let violation = votes_and_grants::votes(&self.grants, now, state, released);
+        self.note(violation);
+    }
+
+    /// The process of this writer has renounced.
+    pub(crate) fn renounced(&mut self, writer: &Writer) {
+        self.grants.renounced(writer);
+    }
+
+    /// The lease of `writer`, who goes by `record`, now ends at this true time.
+    pub(crate) fn lease_grew(&mut self, writer: &Writer, record: &Record, end: Duration) {
+        let violation = votes_and_grants::lease_grew(&self.grants, writer, record, end);
         self.note(violation);
     }
 
     /// A member goes by this record.
-    pub(crate) fn installed(&mut self, record: &Record) {
-        let violation = one_record::installed(&self.chosen, record);
+    pub(crate) fn installed(&mut self, writer: &Writer, record: &Record) {
+        self.releases.installed(writer, record);
+        let violation = one_record::goes_by(&self.chosen, record);
         self.note(violation);
     }
 
-    /// A guard admitted a write.
-    pub(crate) fn admitted(&mut self, writer: &Writer, record: &Record, resource: &Resource) {
+    /// A writer said that it released what it loses in this record.
+    pub(crate) fn released(&mut self, writer: &Writer, record: &Record) {
+        let violation = self.releases.said(writer, record);
+        self.note(violation);
+    }
+
+    /// A guard admitted a write with this tag.
+    pub(crate) fn admitted(
+        &mut self,
+        writer: &Writer,
+        record: &Record,
+        resource: &Resource,
+        tag: WriteTag,
+        effect: u64,
+    ) {
+        let violation = one_writer::admitted(&self.chosen, writer, record, resource);
+        self.note(violation);
+        let violation = stale_routes::admitted(record, resource, tag);
+        self.note(violation);
+        let violation = self.releases.admitted(writer, resource, effect);
+        self.note(violation);
+    }
+
+    /// What a writer that goes by `record` owns by it, and later records give to others.
+    pub(crate) fn lost(&self, writer: &Writer, record: &Record) -> Vec<Resource> {
+        one_writer::lost(&self.chosen, writer, record)
+    }
+
+    /// A write arriving at this very instant would be admitted.
+    pub(crate) fn would_admit(&mut self, writer: &Writer, record: &Record, resource: &Resource) {
         let violation = one_writer::admitted(&self.chosen, writer, record, resource);
         self.note(violation);
     }
 
+    /// The effect of a write is at the store, or will never be.
+    pub(crate) fn ended(&mut self, effect: u64) {
+        self.releases.ended(effect);
+    }
+
     /// An effect arrived at the store.
-    pub(crate) fn store(&mut self, effect: Effect) {
+    pub(crate) fn store(&mut self, effect: &Effect) {
+        self.ended(effect.number);
         let fenced = self.bug != Some(Bug::StoreUnfenced);
         let violation = store_order::arrived(&mut self.store, &self.chosen, effect, fenced);
+        self.note(violation);
+    }
+
+    /// Somebody asks this member for a change.
+    pub(crate) fn asked(&mut self, writer: &Writer, change: &Change) {
+        let latest = self.latest().epoch();
+        self.changes.asked(writer, change, latest);
+    }
+
+    /// The member says that it is made.
+    pub(crate) fn made(&mut self, writer: &Writer, change: &Change, epoch: Epoch) {
+        let violation = register::made(&mut self.changes, &self.chosen, writer, change, epoch);
         self.note(violation);
     }
 
@@ -100,8 +243,9 @@ impl Observed {
     }
 
     fn note(&mut self, violation: Option<Violation>) {
+        let counts = |violation: &Violation| violation.invariant.is_visible() || !self.visible_only;
         if self.broken.is_none() {
-            self.broken = violation;
+            self.broken = violation.filter(counts);
         }
     }
 }

@@ -1,12 +1,13 @@
-//! At most one record is chosen for an epoch, epochs have no gap, and nobody goes by a record that
-//! was not chosen. Else two halves of a cluster would each be right.
+//! At most one record is chosen for an epoch, epochs have no gap, each record may follow the one
+//! before, and nobody goes by a record that was not chosen. Else two halves of a cluster would
+//! each be right.
 
 use std::collections::BTreeMap;
 
 use hashroute_coordination::{Ballot, Record, VoterId, VoterState};
 use hashroute_core::Epoch;
 
-use super::Violation;
+use super::{Invariant, Violation};
 
 /// Who accepted what in which ballot.
 #[derive(Default)]
@@ -25,7 +26,7 @@ pub(crate) fn voted(
     let (accepted, voters) =
         votes.0.entry((epoch, *ballot)).or_insert_with(|| (record.clone(), Vec::new()));
     if accepted != record {
-        return broken(format!("two records in ballot {ballot:?} of epoch {epoch}"));
+        return broken(format!("two records in {ballot:?} of epoch {epoch}"));
     }
     if !before.has_voter(state.id) || voters.contains(&state.id) {
         return None;
@@ -50,7 +51,7 @@ pub(crate) fn voted(
 }
 
 /// Somebody goes by this record: was it chosen?
-pub(crate) fn installed(chosen: &BTreeMap<Epoch, Record>, record: &Record) -> Option<Violation> {
+pub(crate) fn goes_by(chosen: &BTreeMap<Epoch, Record>, record: &Record) -> Option<Violation> {
     match chosen.get(&record.epoch()) {
         Some(known) if known == record => None,
         Some(_) | None => broken(format!("{record:?} is installed and was not chosen")),
@@ -58,5 +59,5 @@ pub(crate) fn installed(chosen: &BTreeMap<Epoch, Record>, record: &Record) -> Op
 }
 
 fn broken(seen: String) -> Option<Violation> {
-    Some(Violation::new("one_record", seen))
+    Some(Violation::new(Invariant::OneRecord, seen))
 }

@@ -1,0 +1,229 @@
+//! What a member proposes, and when.
+
+use std::time::Duration;
+
+use hashroute_core::PodId;
+
+use super::{Member, MemberAction};
+use crate::change::Change;
+use crate::error::ChangeError;
+use crate::message::{ToPeer, ToVoter};
+use crate::planted::Bug;
+use crate::proposer::{ProposerAction, Wish};
+use crate::record::{Record, VoterId, Writer};
+
+impl Member {
+    pub(super) fn carry_out(
+        &mut self,
+        now: Duration,
+        actions: Vec<ProposerAction>,
+        dice: u64,
+    ) -> Vec<MemberAction> {
+        let mut out = Vec::new();
+        for action in actions {
+            match action {
+                ProposerAction::ToVoter(to, message) => {
+                    out.push(MemberAction::ToVoter(to, message));
+                }
+                ProposerAction::ToPeer(to, message) if to == self.me.pod => {
+                    let from = self.me.pod.clone();
+                    out.extend(self.peer_said(now, &from, message, dice));
+                }
+                ProposerAction::ToPeer(to, message) => {
+                    out.push(MemberAction::ToPeer(to, message));
+                }
+                ProposerAction::Failed => out.extend(self.failed(now, dice)),
+                ProposerAction::Chosen { record, own } => {
+                    let made = self.asked && own;
+                    out.extend(self.tell_all(&record));
+                    out.extend(self.install(now, record));
+                    if made {
+                        out.extend(self.made());
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    pub(super) fn propose_if_due(&mut self, now: Duration, dice: u64) -> Vec<MemberAction> {
+        if self.proposer.is_busy() || now < self.next_proposal || !self.takes_part {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        if let Some(wish) = self.next_wish(now, &mut actions) {
+            let next = self.proposer.propose(now, wish, dice);
+            actions.extend(self.carry_out(now, next, dice));
+        }
+        actions
+    }
+
+    /// A try failed: the next one comes later, by a time that differs between members.
+    fn failed(&mut self, now: Duration, dice: u64) -> Option<MemberAction> {
+        self.failures += 1;
+        let longest = BACKOFF.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
+        self.next_proposal = now + longest / 2 + part(longest / 2, dice);
+        if !self.asked {
+            return None;
+        }
+        self.tries += 1;
+        if self.tries < TRIES_MOST {
+            return None;
+        }
+        let (tries, change) = (std::mem::take(&mut self.tries), self.wishes.pop_front()?);
+        self.asked = false;
+        Some(MemberAction::Dropped { change, reason: ChangeError::NotAgreed { tries } })
+    }
+
+    /// The change that was asked for first is made. That the record looks as it should is not
+    /// enough: it may have been agreed, and undone, before the change was asked for.
+    fn made(&mut self) -> Option<MemberAction> {
+        self.tries = 0;
+        let (change, epoch) = (self.wishes.pop_front()?, self.record.epoch());
+        Some(MemberAction::Made { change, epoch })
+    }
+
+    /// Everybody concerned, before and after, learns of the record.
+    fn tell_all(&self, record: &Record) -> Vec<MemberAction> {
+        let mut voters: Vec<VoterId> = Vec::new();
+        let mut pods: Vec<PodId> = Vec::new();
+        for known in [&self.record, record] {
+            voters.extend(known.voters().iter().map(|entry| entry.id));
+            pods.extend(known.view().pods().iter().map(|pod| pod.id.clone()));
+        }
+        voters.sort_unstable();
+        voters.dedup();
+        pods.sort_unstable();
+        pods.dedup();
+        pods.retain(|pod| *pod != self.me.pod);
+        let record = || record.clone();
+        let voters = voters.into_iter();
+        let voters =
+            voters.map(|to| MemberAction::ToVoter(to, ToVoter::Install { record: record() }));
+        let pods = pods.into_iter();
+        let pods = pods.map(|to| MemberAction::ToPeer(to, ToPeer::Install { record: record() }));
+        voters.chain(pods).collect()
+    }
+
+    /// What to propose next.
+    fn next_wish(&mut self, now: Duration, out: &mut Vec<MemberAction>) -> Option<Wish> {
+        self.asked = false;
+        if self.undecided() {
+            // Something was released or accepted. That nothing changes can be agreed at once; and
+            // if a voter has accepted something else, that is what this try will propose.
+            let record = self.record.next(&Change::Nothing).ok()?;
+            return Some(self.wish_for(record, true));
+        }
+        if let Some(writer) = self.dead_writer(now) {
+            if self.suspect.as_ref() != Some(&writer) {
+                self.suspect = Some(writer);
+                self.next_proposal = now + STAGGER.saturating_mul(self.rank());
+                return if self.next_proposal > now { None } else { self.next_wish(now, out) };
+            }
+            let record = self.next_record(&Change::Fail(writer)).ok()?;
+            return Some(self.wish_for(record, true));
+        }
+        self.lease.heard_since()?;
+        if !self.record.names(&self.me) {
+            let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
+            let record = self.next_record(&Change::Join { pod, incarnation }).ok()?;
+            return Some(self.wish_for(record, false));
+        }
+        while let Some(change) = self.wishes.pop_front() {
+            if self.is_presumed_made(&change) {
+                let epoch = self.record.epoch();
+                out.push(MemberAction::Made { change, epoch });
+                continue;
+            }
+            match self.next_record(&change) {
+                Ok(record) => {
+                    self.wishes.push_front(change);
+                    self.asked = true;
+                    return Some(self.wish_for(record, false));
+                }
+                Err(reason) => {
+                    self.tries = 0;
+                    out.push(MemberAction::Dropped { change, reason });
+                }
+            }
+        }
+        None
+    }
+
+    /// The wish for `record`. Live writers that lose something are asked first whether they are
+    /// there, unless it is `urgent`: then somebody waits for a writer already.
+    fn wish_for(&self, record: Record, urgent: bool) -> Wish {
+        // The process before this one of the same pod is presumed dead: so one of two is.
+        let mut stop: Vec<Writer> = self.lapsed_writers().collect();
+        let mut ask_first = Vec::new();
+        for loser in self.record.losers(&record) {
+            if loser.pod == self.me.pod && loser != self.me {
+                stop.push(loser);
+            } else if !urgent && loser != self.me && !stop.contains(&loser) {
+                ask_first.push(loser);
+            }
+        }
+        Wish { before: self.record.clone(), record, stop, ask_first }
+    }
+
+    fn next_record(&self, change: &Change) -> Result<Record, ChangeError> {
+        self.record.next_planted(change, self.planted)
+    }
+
+    /// Whether something was released or accepted by a voter, and not yet decided.
+    fn undecided(&self) -> bool {
+        self.guard.is_waiting() || self.accepted_elsewhere
+    }
+
+    fn is_presumed_made(&self, change: &Change) -> bool {
+        self.planted.has(Bug::ChangePresumed)
+            && matches!(change, Change::Drain(_) | Change::Reweight(..))
+            && self
+                .record
+                .next(change)
+                .is_ok_and(|next| next.view().pods() == self.record.view().pods())
+    }
+
+    /// A writer, not this one, whose lease has run out. Who was without a majority until a moment
+    /// ago does not judge others by what was reported meanwhile: they come back at the same time.
+    fn dead_writer(&self, now: Duration) -> Option<Writer> {
+        let steady = self.record.parameters().renewal_interval * 2;
+        let judges = self.lease.heard_since().is_some_and(|since| now >= since + steady);
+        self.lapsed_writers().next().filter(|_| judges)
+    }
+
+    /// Writers, not this one, whose leases have run out at a majority of voters.
+    fn lapsed_writers(&self) -> impl Iterator<Item = Writer> {
+        let writers = self.record.writers().iter();
+        let writers = writers
+            .map(|(pod, incarnation)| Writer { pod: pod.clone(), incarnation: *incarnation });
+        writers.filter(|writer| *writer != self.me).filter(|writer| {
+            let voters = self.lapsed.iter().filter(|(voter, _)| self.record.has_voter(**voter));
+            let lapsed = voters.filter(|(_, lapsed)| lapsed.contains(writer)).count();
+            lapsed >= self.record.majority()
+        })
+    }
+
+    /// How many writers that are alive come before this one: who proposes first after a failure.
+    fn rank(&self) -> u32 {
+        let dead: Vec<Writer> = self.lapsed_writers().collect();
+        let before = self.record.writers().keys().filter(|pod| **pod < self.me.pod);
+        let before = before.filter(|pod| !dead.iter().any(|writer| writer.pod == **pod)).count();
+        u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}
+
+/// A part of the time, by the dice.
+fn part(of: Duration, dice: u64) -> Duration {
+    let nanos = (of.as_nanos() * u128::from(dice)) >> u64::BITS;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The first wait after a try that failed; it doubles with each.
+const BACKOFF: Duration = Duration::from_millis(15);
+/// 15 ms doubled four times is 240 ms.
+const BACKOFF_DOUBLINGS: u32 = 4;
+/// Between the first tries of two members that see the same failure.
+const STAGGER: Duration = Duration::from_millis(10);
+/// So many tries for one change that the operator asked for: about a second and a half.
+const TRIES_MOST: u32 = 8;

@@ -1,0 +1,141 @@
+//! What the command line asks for.
+
+use std::ops::Range;
+use std::thread;
+
+use hashroute_simulator::{Bug, Schedule};
+
+/// What `--help` says.
+pub(crate) const USAGE: &str = "\
+usage: hashroute-simulator [options]
+
+Runs whole clusters under virtual time and checks what must hold. Exits 1 if something broke.
+
+  --seeds FROM..TO   run these schedules (default 0..2000)
+  --seconds N        stop after so long; with no --seeds, the seeds have no end
+  --threads N        run on so many threads (default: as many as the machine has)
+  --seed N           run one schedule
+  --trace            with --seed: print every event
+  --mutants          for each planted bug, find the first schedule that catches it
+  --visible          count only promises that users would see broken
+  --bug NAME         leave this rule out
+  --directed         with --bug: bend the schedules towards it
+  --figures          measure how long resources are without a writer
+  --help             this";
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Help,
+    One,
+    Many,
+    Mutants,
+    Figures,
+}
+
+/// The command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) task: Task,
+    pub(crate) seeds: Range<u64>,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) threads: usize,
+    /// What all schedules have in common, and the seed if there is one.
+    pub(crate) schedule: Schedule,
+}
+
+impl Arguments {
+    /// Reads the words after the program's name, or says what is wrong with them.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let mut arguments = Self {
+            task: Task::Many,
+            seeds: 0..2000,
+            seconds: None,
+            threads,
+            schedule: Schedule::default(),
+        };
+        let mut seeds = None;
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word}: a value is missing"));
+            match word.as_str() {
+                "--seeds" => seeds = Some(range(&value()?)?),
+                "--seconds" => arguments.seconds = Some(number(&value()?)?),
+                "--threads" => {
+                    let threads = usize::try_from(number(&value()?)?);
+                    arguments.threads = threads.unwrap_or(usize::MAX).clamp(1, THREADS_MOST);
+                }
+                "--seed" => {
+                    arguments.task = Task::One;
+                    arguments.schedule.seed = number(&value()?)?;
+                }
+                "--trace" => arguments.schedule.trace = true,
+                "--mutants" => arguments.task = Task::Mutants,
+                "--visible" => arguments.schedule.visible_only = true,
+                "--bug" => arguments.schedule.bug = Some(bug(&value()?)?),
+                "--directed" => arguments.schedule.directed = true,
+                "--figures" => arguments.task = Task::Figures,
+                "--help" => arguments.task = Task::Help,
+                _ => return Err(format!("{word}: no such option")),
+            }
+        }
+        if arguments.schedule.trace && arguments.task != Task::One {
+            return Err("--trace prints one schedule: add --seed".to_owned());
+        }
+        let endless = arguments.seconds.map(|_| 0..u64::MAX);
+        arguments.seeds = seeds.or(endless).unwrap_or(arguments.seeds);
+        Ok(arguments)
+    }
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or_else(|| format!("{text}: expected FROM..TO"))?;
+    Ok(number(from)?..number(to)?)
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text}: expected a whole number"))
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| {
+        let names: Vec<String> = Bug::ALL.iter().map(|bug| format!("{bug:?}")).collect();
+        format!("{name}: no such bug; there are {}", names.join(", "))
+    })
+}
+
+/// More would only wait for each other.
+const THREADS_MOST: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Arguments, String> {
+        Arguments::parse(words.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_seed_is_one_schedule_and_seeds_are_many() {
+        let one = parse("--seed 7 --trace").unwrap();
+        assert_eq!((one.task, one.schedule.seed, one.schedule.trace), (Task::One, 7, true));
+        let many = parse("--seeds 5..9 --threads 3").unwrap();
+        assert_eq!((many.task, many.seeds, many.threads), (Task::Many, 5..9, 3));
+        assert_eq!(parse("--seconds 5").unwrap().seeds, 0..u64::MAX);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_words_is_said() {
+        for (words, problem) in [
+            ("--seeds 5", "5: expected FROM..TO"),
+            ("--seeds 1..x", "x: expected a whole number"),
+            ("--seed", "--seed: a value is missing"),
+            ("--trace", "--trace prints one schedule: add --seed"),
+            ("--fast", "--fast: no such option"),
+        ] {
+            assert_eq!(parse(words), Err(problem.to_owned()));
+        }
+        assert!(parse("--bug Nonsense").unwrap_err().contains("NoGuardAtVote"));
+    }
+}

@@ -1,0 +1,30 @@
+//! Which schedule catches which planted bug.
+
+use std::ops::Range;
+
+use hashroute_coordination::Bug;
+
+use crate::invariants::Violation;
+use crate::{Schedule, run};
+
+/// The schedule that caught a bug.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catch {
+    /// The seed, and whether the schedule was bent towards the bug.
+    pub schedule: Schedule,
+    /// What broke.
+    pub violation: Violation,
+}
+
+/// Returns the first schedule of the seeds that breaks a promise because of `bug`: directed ones
+/// are tried when no other has caught it.
+#[must_use]
+pub fn catch(bug: Bug, seeds: Range<u64>, visible_only: bool) -> Option<Catch> {
+    [false, true].into_iter().find_map(|directed| {
+        seeds.clone().find_map(|seed| {
+            let bug = Some(bug);
+            let schedule = Schedule { seed, bug, directed, visible_only, trace: false };
+            run(schedule).violation.map(|violation| Catch { schedule, violation })
+        })
+    })
+}

@@ -1,0 +1,123 @@
+//! How it all ends: everything heals but for one lasting fault, and every resource is writable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashroute_coordination::{Record, Resource, WriteTag};
+use hashroute_core::{PodState, Slot};
+
+use super::{Place, Role, World};
+use crate::invariants::{Invariant, Violation};
+use crate::plan::Lasting;
+
+impl World {
+    /// From here on nothing fails any more: links are whole, and everybody runs, but for what the
+    /// plan leaves broken.
+    pub(super) fn heal(&mut self) {
+        self.healed = true;
+        self.plan.delay_most = self.plan.delay_most.min(Duration::from_millis(2));
+        self.plan.effect_most = self.plan.effect_most.min(Duration::from_millis(5));
+        self.plan.sync_most = self.plan.sync_most.min(Duration::from_millis(2));
+        self.mend();
+        for place in 0..self.processes.len() {
+            self.processes[place].paused_until = self.now;
+            self.start(place);
+        }
+        if let Some(lasting) = self.plan.lasting {
+            self.leave_broken(lasting);
+        }
+    }
+
+    fn leave_broken(&mut self, lasting: Lasting) {
+        let latest = self.observed.latest().clone();
+        let member = self.any_member();
+        let index = self.dice.below(latest.voters().len());
+        let voter = self.place_of_voter(latest.voters()[index].id);
+        let voter = voter.filter(|voter| self.can_spare(*voter));
+        match (lasting, voter) {
+            (Lasting::MemberDead, _) => self.crash(member),
+            (Lasting::MemberCut, _) => {
+                self.mute(member);
+                self.deafen(member);
+            }
+            (Lasting::MemberDeaf, _) => self.deafen(member),
+            (Lasting::MemberMute, _) => self.mute(member),
+            (Lasting::VoterDead, Some(voter)) => self.crash(voter),
+            (Lasting::VoterCut, Some(voter)) => {
+                self.mute(voter);
+                self.deafen(voter);
+            }
+            (Lasting::VoterDeaf, Some(voter)) => self.deafen(voter),
+            (Lasting::OneLinkOneWay, Some(voter)) => self.cut[member][voter] = true,
+            (Lasting::VoterDead | Lasting::VoterCut, None)
+            | (Lasting::VoterDeaf | Lasting::OneLinkOneWay, None) => {}
+        }
+    }
+
+    /// Every resource that has an owner is writable there.
+    pub(super) fn check_recovery(&mut self) -> Result<(), Violation> {
+        let latest = self.observed.latest().clone();
+        if all_drained(&latest) {
+            return Ok(());
+        }
+        let writable = |resource: &Resource| self.writer_of(&latest, resource).is_some();
+        match self.resources().iter().find(|resource| !writable(resource)) {
+            None => Ok(()),
+            Some(resource) => {
+                let seen = format!("{resource:?} has no writer at the end: {}", self.describe());
+                Err(Violation { at: self.now, ..Violation::new(Invariant::Recovery, seen) })
+            }
+        }
+    }
+
+    /// Every slot, and every group that was agreed.
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        let latest = self.observed.latest();
+        let slots = 0..latest.view().parameters().slots();
+        let groups = latest.groups().iter();
+        slots
+            .map(|slot| Resource::Slot(Slot::new(slot)))
+            .chain(groups.map(|group| Resource::Group(Arc::clone(&group.name))))
+            .collect()
+    }
+
+    /// Where a write of the resource, routed by this record, would be admitted now.
+    pub(crate) fn writer_of(&self, record: &Record, resource: &Resource) -> Option<Place> {
+        let tag = WriteTag { epoch: record.epoch(), term: record.term(resource)? };
+        let place = self.place_of_pod(&record.owner(resource)?.pod)?;
+        let process = &self.processes[place];
+        let Role::Member(member) = &process.role else { return None };
+        let now = process.clock.local(self.now);
+        let paused = process.paused_until > self.now;
+        let admitted = member.running.as_ref()?.admit(now, resource, tag).is_ok();
+        (admitted && !paused).then_some(place)
+    }
+
+    /// What every process goes by, for a person.
+    fn describe(&self) -> String {
+        let processes = self.processes.iter().map(|process| {
+            let now = process.clock.local(self.now);
+            match &process.role {
+                Role::Voter(voter) => Self::describe_voter(voter),
+                Role::Member(member) => match &member.running {
+                    Some(running) => format!(
+                        "{}: epoch {}, lease {}, {running:?}",
+                        member.pod.id,
+                        running.record().epoch(),
+                        running.lease().is_valid(now),
+                    ),
+                    None => format!("{}: not running", member.pod.id),
+                },
+            }
+        });
+        let latest = format!("latest {:?}", self.observed.latest());
+        processes.chain([latest]).collect::<Vec<_>>().join("\n    ")
+    }
+}
+
+/// Whether the operator left no pod that may own anything.
+fn all_drained(latest: &Record) -> bool {
+    let pods = latest.view().pods();
+    pods.iter().all(|pod| !pod.state.owns_slots())
+        && pods.iter().any(|pod| pod.state == PodState::Draining)
+}

@@ -1,0 +1,256 @@
+//! Voters and their disks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hashroute_coordination::{
+    Ballot, Bug, FromVoter, Planted, Refusal, ToVoter, Voter, VoterAction, VoterId, VoterState,
+};
+use hashroute_core::{Epoch, PodId};
+
+use super::event::Event;
+use super::{Place, Role, World};
+
+pub(super) struct VoterProcess {
+    pub(super) id: VoterId,
+    pub(super) running: Option<Voter>,
+    /// What the disk holds; none before the cluster knows the voter.
+    pub(super) disk: Option<VoterState>,
+    /// Whether it had a disk and lost it: then it never comes back under its name.
+    pub(super) lost: bool,
+    /// Writes to the disk under way, oldest first, and what waits behind each.
+    syncing: VecDeque<Syncing>,
+    last_sync: Duration,
+    /// Whether it started when the cluster was under way already.
+    newcomer: bool,
+}
+
+struct Syncing {
+    state: VoterState,
+    then: Vec<VoterAction>,
+}
+
+impl VoterProcess {
+    pub(super) fn new(id: VoterId, disk: Option<VoterState>) -> Self {
+        Self {
+            id,
+            running: None,
+            newcomer: disk.is_none(),
+            disk,
+            lost: false,
+            syncing: VecDeque::new(),
+            last_sync: Duration::ZERO,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn start_voter(&mut self, place: Place) {
+        let process = &mut self.processes[place];
+        let now = process.clock.local(self.now);
+        let Role::Voter(voter) = &mut process.role else { return };
+        if voter.running.is_some() {
+            return;
+        }
+        let Some(mut disk) = voter.disk.clone() else { return };
+        // The start of a newcomer's first process is what the rule for new voters is about.
+        let hasty = voter.newcomer && self.planted.has(Bug::NoQuietTimeForNewVoter);
+        let planted = if hasty { Planted(Some(Bug::NoQuietTime)) } else { self.planted };
+        voter.newcomer = false;
+        if self.planted.has(Bug::VoteForgotten) {
+            (disk.promised, disk.accepted) = (None, None);
+        }
+        self.observed.voter_starts(&disk);
+        voter.running = Some(Voter::with_planted(disk, now, planted));
+        process.boot += 1;
+        process.wake_at = Duration::MAX;
+    }
+
+    /// Of the writes to the disk that were under way, the first few are durable and the others are
+    /// not. One that was cut short is as if it had never begun: states carry a checksum, and the
+    /// one before is kept until the next is whole.
+    pub(super) fn crash_voter(&mut self, place: Place) {
+        let Role::Voter(voter) = &mut self.processes[place].role else { return };
+        voter.running = None;
+        let survive = self.dice.below(voter.syncing.len() + 1);
+        for (index, Syncing { state, .. }) in voter.syncing.drain(..).enumerate() {
+            if index < survive {
+                self.observed.durable(&state);
+                voter.disk = Some(state);
+            } else if self.planted.has(Bug::TornStateRead)
+                && let Some(disk) = voter.disk.as_mut().filter(|_| index == survive)
+                && disk.installed == state.installed
+            {
+                (disk.promised, disk.accepted) = (state.promised, None);
+            }
+        }
+    }
+
+    pub(super) fn with_voter(
+        &mut self,
+        place: Place,
+        act: impl FnOnce(&mut Voter, Duration) -> Vec<VoterAction>,
+    ) {
+        let now = self.processes[place].clock.local(self.now);
+        let Role::Voter(process) = &mut self.processes[place].role else { return };
+        let Some(voter) = &mut process.running else { return };
+        let actions = act(voter, now);
+        self.carry_out_voter(place, actions);
+        self.schedule_wake(place);
+    }
+
+    pub(super) fn voter_hears(&mut self, place: Place, from: PodId, message: ToVoter) {
+        let Role::Voter(process) = &mut self.processes[place].role else { return };
+        if process.disk.is_none() && !process.lost {
+            // A new voter learns its first record from the first install that names it.
+            let (id, ToVoter::Install { record }) = (process.id, &message) else {
+                return self.ask_for_record(place, &from, message);
+            };
+            if record.has_voter(id) {
+                let installed = record.clone();
+                process.disk = Some(VoterState { id, installed, promised: None, accepted: None });
+                self.start(place);
+            }
+            return;
+        }
+        let released = match &message {
+            ToVoter::Accept { released, .. } => released.clone(),
+            ToVoter::Renew { .. }
+            | ToVoter::Probe { .. }
+            | ToVoter::Renounce { .. }
+            | ToVoter::Prepare { .. }
+            | ToVoter::Install { .. } => Vec::new(),
+        };
+        let before = self.vote_at(place).map(|(ballot, _)| ballot);
+        self.with_voter(place, |voter, now| voter.handle(now, from, message));
+        if let Some((_, state)) = self.vote_at(place).filter(|it| before != Some(it.0)) {
+            self.observed.votes(self.now, &state, &released);
+        }
+    }
+
+    /// The vote of the voter that runs here, if it has voted for the next epoch.
+    fn vote_at(&self, place: Place) -> Option<(Ballot, VoterState)> {
+        let Role::Voter(process) = &self.processes[place].role else { return None };
+        let state = process.running.as_ref()?.state();
+        state.accepted.as_ref().map(|(ballot, _)| (*ballot, state.clone()))
+    }
+
+    /// A voter that knows nothing tells who asks it to send what there is to know.
+    fn ask_for_record(&mut self, place: Place, to: &PodId, message: ToVoter) {
+        let (ToVoter::Renew { writer, sequence, .. } | ToVoter::Probe { writer, sequence, .. }) =
+            message
+        else {
+            return;
+        };
+        let message = FromVoter::Refused { writer, sequence, refusal: Refusal::Ahead };
+        self.voter_says(place, to, &message);
+    }
+
+    /// What comes after a state to be made durable waits until it is.
+    fn carry_out_voter(&mut self, place: Place, actions: Vec<VoterAction>) {
+        let mut actions = actions.into_iter();
+        while let Some(action) = actions.next() {
+            match action {
+                VoterAction::Persist(state) => {
+                    let boot = self.processes[place].boot;
+                    let hasty = self.planted.has(Bug::VoteBeforeDisk);
+                    let then = if hasty { Vec::new() } else { actions.by_ref().collect() };
+                    let delay = self.dice.between(Duration::ZERO, self.plan.sync_most);
+                    let Role::Voter(process) = &mut self.processes[place].role else { return };
+                    process.syncing.push_back(Syncing { state: *state, then });
+                    process.last_sync = process.last_sync.max(self.now) + delay;
+                    let wait = process.last_sync - self.now;
+                    self.push(wait, Event::Synced { place, boot });
+                }
+                VoterAction::Send { to, message } => {
+                    self.observe_grant(place, &message);
+                    self.voter_says(place, &to, &message);
+                }
+            }
+        }
+    }
+
+    fn observe_grant(&mut self, place: Place, message: &FromVoter) {
+        let FromVoter::Renewed { writer, .. } = message else { return };
+        let process = &self.processes[place];
+        let Role::Voter(voter) = &process.role else { return };
+        let Some(running) = &voter.running else { return };
+        let guard = process.clock.local(self.now) + self.plan.parameters.ttl;
+        let until = process.clock.when(guard);
+        self.observed.granted(running.state(), writer, until);
+    }
+
+    pub(super) fn synced(&mut self, place: Place, boot: u32) {
+        if self.processes[place].boot != boot {
+            return;
+        }
+        let Role::Voter(process) = &mut self.processes[place].role else { return };
+        let Some(Syncing { state, then }) = process.syncing.pop_front() else { return };
+        self.observed.durable(&state);
+        process.disk = Some(state);
+        self.carry_out_voter(place, then);
+    }
+
+    /// The disk is gone for good: the voter never comes back under its name, unless planted.
+    pub(super) fn lose_disk(&mut self, place: Place) {
+        self.crash(place);
+        let installed = self.observed.genesis().clone();
+        let forgets = self.planted.has(Bug::LostDiskVotes);
+        let Role::Voter(voter) = &mut self.processes[place].role else { return };
+        let blank = VoterState { id: voter.id, installed, promised: None, accepted: None };
+        voter.disk = forgets.then_some(blank);
+        voter.lost = !forgets;
+        if forgets {
+            self.push(Duration::from_millis(1), Event::Restart { place });
+        } else {
+            self.replace(place);
+        }
+    }
+
+    /// Whether the latest record stays known, and can be followed by another, without this voter.
+    pub(super) fn can_spare(&self, place: Place) -> bool {
+        let latest = self.observed.latest();
+        let places = latest.voters().iter().filter_map(|entry| self.place_of_voter(entry.id));
+        let knows = |other: &Place| match &self.processes[*other].role {
+            Role::Voter(voter) => {
+                let disk = voter.disk.as_ref();
+                *other != place && disk.is_some_and(|it| it.installed.epoch() == latest.epoch())
+            }
+            Role::Member(_) => false,
+        };
+        places.filter(knows).count() >= latest.majority()
+    }
+
+    /// Any voter that the cluster knows, or knew.
+    pub(super) fn any_voter(&mut self) -> Place {
+        let known = |place: &Place| match &self.processes[*place].role {
+            Role::Voter(voter) => voter.disk.is_some(),
+            Role::Member(_) => false,
+        };
+        let voters: Vec<Place> = (0..self.processes.len()).filter(known).collect();
+        *self.dice.pick(&voters).unwrap_or(&0)
+    }
+
+    /// A voter that is none of the latest record, and has its disk.
+    pub(super) fn any_spare_voter(&mut self) -> Option<VoterId> {
+        let latest = self.observed.latest();
+        let spare = |process: &super::Process| match &process.role {
+            Role::Voter(voter) if voter.disk.is_some() && !latest.has_voter(voter.id) => {
+                Some(voter.id)
+            }
+            Role::Voter(_) | Role::Member(_) => None,
+        };
+        let spares: Vec<VoterId> = self.processes.iter().filter_map(spare).collect();
+        self.dice.pick(&spares).copied()
+    }
+
+    pub(super) fn describe_voter(voter: &VoterProcess) -> String {
+        let name = voter.id.0;
+        let Some(running) = &voter.running else {
+            return format!("voter-{name}: not running");
+        };
+        let VoterState { installed, promised, accepted, .. } = running.state();
+        let epoch: Epoch = installed.epoch();
+        format!("voter-{name}: epoch {epoch}, promised {promised:?}, accepted {accepted:?}")
+    }
+}

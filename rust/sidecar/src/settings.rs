@@ -253,3 +253,90 @@ pub(crate) fn out_of_range(key: &str, got: &impl Display, expected: &str) -> Set
 fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn document() -> Value {
+        json!({
+            "view": {
+                "version": 1, "epoch": 1, "slots": 64, "epsilon": 0.05, "seed": 0,
+                "pods": [{
+                    "id": "a", "weight": 1.0, "zone": null, "state": "active",
+                    "addresses": {"grpc": "127.0.0.1:1", "zmq": null},
+                }],
+            },
+            "listen": {"grpc": "127.0.0.1:0", "zmq": null},
+            "routes": [],
+            "zmq": {
+                "key_frame": 0, "idempotent": true, "envelope": "delimited",
+                "request_timeout_ms": 30000, "message_bytes_max": 1000, "on_missing": "any",
+            },
+            "health": {"interval_ms": 50, "timeout_ms": 150, "probe": "grpc", "service": ""},
+            "load": {"c": 1.25, "floor": 16},
+            "retry": {
+                "attempts_max": 3, "budget_ratio": 0.2, "budget_reserve": 256,
+                "buffer_bytes": 65536,
+            },
+            "limits": {
+                "connections_max": 4096, "requests_max": 16384, "header_list_bytes": 65536,
+                "handshake_timeout_ms": 10000, "keepalive_ms": 10000,
+                "stream_window_bytes": 65536,
+            },
+        })
+    }
+
+    fn refusal(change: impl FnOnce(&mut Value)) -> SettingsError {
+        let mut document = document();
+        change(&mut document);
+        let settings = Settings::from_json(&document.to_string());
+        settings.and_then(Settings::check).map(|_| ()).expect_err("bad settings")
+    }
+
+    #[test]
+    fn a_good_document_is_read_with_its_units() {
+        let settings = Settings::from_json(&document().to_string()).expect("good settings");
+        assert_eq!(settings.health.timeout, Duration::from_millis(150));
+        assert_eq!(settings.limits.requests_max, 16_384);
+        assert_eq!(settings.check().expect("good settings").ring.owners().len(), 64);
+    }
+
+    #[test]
+    fn a_field_too_many_or_too_few_is_named() {
+        let unknown = refusal(|document| document["retry"]["attempts"] = json!(3));
+        assert_eq!(unknown.code(), "settings_malformed");
+        assert!(unknown.to_string().contains("`attempts`"), "{unknown}");
+        let missing = refusal(|document| {
+            document["limits"].as_object_mut().expect("an object").remove("keepalive_ms");
+        });
+        assert!(missing.to_string().contains("`keepalive_ms`"), "{missing}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_what_it_may_be() {
+        for (section, key, value, range) in [
+            ("health", "interval_ms", json!(0), "1 to 3600000"),
+            ("retry", "attempts_max", json!(9), "1 to 8"),
+            ("retry", "budget_ratio", json!(1.5), "0 to 1"),
+            ("load", "c", json!(0.9), "a number from 1 up"),
+            ("limits", "stream_window_bytes", json!(1), "1024 to 16777216"),
+        ] {
+            let error = refusal(|document| document[section][key] = value.clone());
+            let text = format!("settings: {section}.{key} is {value}, expected {range}");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.code(), "setting_out_of_range");
+        }
+    }
+
+    #[test]
+    fn a_view_that_cannot_be_routed_by_keeps_its_own_code() {
+        let error = refusal(|document| document["view"]["pods"][0]["state"] = json!("draining"));
+        assert_eq!(
+            error,
+            SettingsError::View(hashroute_core::ViewError::NoEligiblePod { pods: 1 })
+        );
+        assert_eq!(error.code(), hashroute_core::ViewError::NoEligiblePod { pods: 1 }.code());
+    }
+}

@@ -2,7 +2,6 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use h2::Reason;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -396,6 +395,39 @@ fn a_pod_found_down_keeps_requests_that_may_not_be_repeated() {
 }
 
 #[test]
+fn a_process_that_stands_still_is_found_down_and_its_requests_go_elsewhere() {
+    run(async {
+        // The kernel takes connections for it; nobody ever reads from them.
+        let frozen = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = frozen.local_addr().expect("an address").to_string();
+        let well = Pod::echo().await;
+        let mut options = Options::probing();
+        options.health["timeout_ms"] = json!(30);
+        let setup = Setup::at(&[&address, &well.address], options);
+        let key = setup.key_of("pod-0");
+        assert_eq!(setup.client().await.unary(&key, b"m").await.ok().pod(), "pod-1");
+        setup.until_health("pod-0", "down").await;
+        assert_eq!(setup.snapshot().pods[0].last_down_reason, "probe_timed_out");
+    });
+}
+
+#[test]
+fn a_probe_that_only_connects_asks_no_more() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let mut options = Options::probing();
+        options.health["probe"] = json!("connect");
+        let setup = Setup::at(&[&address], options);
+        setup.until_health("pod-0", "up").await;
+        drop(listener);
+        setup.until_health("pod-0", "down").await;
+        let _again = std::net::TcpListener::bind(&address).expect("the same port");
+        setup.until_health("pod-0", "up").await;
+    });
+}
+
+#[test]
 fn a_pod_that_comes_back_gets_its_keys_back() {
     run(async {
         let (first, second) = (Pod::echo().await, Pod::echo().await);
@@ -423,7 +455,6 @@ fn a_pod_of_which_every_other_is_down_too_is_tried_all_the_same() {
         pod.set_serving(false);
         setup.until_health("pod-0", "down").await;
         client.unary("k", b"m").await.ok();
-        let _open: Bytes = Bytes::new();
     });
 }
 

@@ -4,8 +4,8 @@ use h2::Reason;
 use tokio::sync::oneshot;
 
 use super::support::{
-    Answer, Call, Client, Options, Pod, frame, run, send_all, start, status_trailers, unframe,
-    until,
+    Answer, Call, Client, Options, Pod, Setup, frame, run, send_all, start, status_trailers,
+    unframe, until,
 };
 
 #[test]
@@ -48,6 +48,23 @@ fn a_unary_call_passes_with_its_metadata_in_order() {
         let slot = all("x-hashroute-slot");
         assert_eq!(slot.len(), 1, "a forged slot is dropped: {slot:?}");
         assert!(slot[0].to_str().is_ok_and(|slot| slot.parse::<u32>().is_ok()));
+    });
+}
+
+#[test]
+fn a_pod_may_be_at_a_host_name_or_at_a_unix_socket() {
+    run(async {
+        let by_name = Pod::echo().await;
+        let path = std::env::temp_dir().join(format!("hashroute-test-{}.sock", std::process::id()));
+        let by_path = Pod::echo_at_path(&path).await;
+        let address = by_name.address.replace("127.0.0.1", "localhost");
+        let setup = Setup::at(&[&address, &by_path.address], Options::probing());
+        let mut client = setup.client().await;
+        for pod in ["pod-0", "pod-1"] {
+            assert_eq!(client.unary(&setup.key_of(pod), b"m").await.ok().pod(), pod);
+        }
+        setup.until_health("pod-1", "up").await;
+        std::fs::remove_file(path).expect("the socket is there");
     });
 }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_local};
 
@@ -77,6 +78,25 @@ impl Pod {
     /// Starts a pod that sends each body back and ends with status 0.
     pub(crate) async fn echo() -> Self {
         Self::start(Call::echo).await
+    }
+
+    /// Starts a pod like [`Pod::echo`] at a Unix socket.
+    pub(crate) async fn echo_at_path(path: &std::path::Path) -> Self {
+        let pod = Self::echo().await;
+        let listener = UnixListener::bind(path).expect("a free path");
+        let state = Rc::clone(&pod.state);
+        let accepting = spawn_local(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                spawn_local(serve(stream, Rc::clone(&state)));
+            }
+        });
+        pod.accepting.abort();
+        Self {
+            address: format!("unix:{}", path.display()),
+            state: Rc::clone(&pod.state),
+            accepting: accepting.abort_handle(),
+        }
     }
 
     /// How many requests were received, health checks left out.
@@ -213,7 +233,7 @@ async fn accept(listener: TcpListener, state: Rc<State>) {
     }
 }
 
-async fn serve(stream: TcpStream, state: Rc<State>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Rc<State>) {
     let mut builder = server::Builder::new();
     builder.max_concurrent_streams(state.streams_max.get()).initial_window_size(state.window.get());
     builder.initial_connection_window_size(1 << 26);

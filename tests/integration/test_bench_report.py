@@ -1,4 +1,4 @@
-"""`benches/report.py` keeps the page of figures: new ones replace their old ones and nothing else."""
+"""`benches/report.py` keeps the page of figures: new ones replace their own old ones alone."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from concurrent import futures
@@ -313,6 +314,7 @@ class TestFailover:
 
     def test_an_idempotent_call_leaves_a_frozen_pod(self, router, pods, channel):
         frozen = owner(router, pods)
+        describe(channel, metadata=keyed("AAPL"))
         frozen.freeze()
         described = describe(channel, "Idempotent", metadata=keyed("AAPL"))
         assert described["pod"] == router.ring.preference("AAPL")[1]
@@ -321,11 +323,22 @@ class TestFailover:
     def test_an_idempotent_stream_leaves_a_frozen_pod_before_its_first_response(
         self, router, pods, channel
     ):
+        describe(channel, metadata=keyed("AAPL"))
         owner(router, pods).freeze()
         options = {"metadata": keyed("AAPL"), "timeout": SECONDS_MAX}
         assert list(channel.unary_stream("/test.Idempotent/Count")(b"2", **options)) == [b"0", b"1"]
         chat = channel.stream_stream("/test.Idempotent/Chat")(iter([b"a"]), **options)
         assert list(chat) == [b"heard a"]
+
+    def test_a_pod_that_accepts_and_says_nothing_has_been_reached_by_nothing(self):
+        """So any call goes on, as soon as the connection has taken too long to be made."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            mute = f"127.0.0.1:{silent.getsockname()[1]}"
+            router = Router([Pod("mute", grpc=mute)], health=None)
+            with hashroute.clients.grpc.channel(router) as channel:
+                with pytest.raises(grpc.RpcError) as caught:
+                    describe(channel, metadata=keyed("AAPL"))
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_another_call_waits_for_the_frozen_pod_and_is_not_repeated(self, router, pods, channel):
         frozen = owner(router, pods)

@@ -125,6 +125,8 @@ class TestCalls:
             await chat.write(str(number).encode())
             assert await chat.read() == f"heard {number}".encode()
         await chat.done_writing()
+        with pytest.raises(asyncio.InvalidStateError, match="done_writing"):
+            await chat.write(b"more")
         assert await chat.read() is grpc.aio.EOF
         assert await chat.code() is grpc.StatusCode.OK
         with pytest.raises(asyncio.InvalidStateError):
@@ -241,6 +243,7 @@ class TestFailover:
             assert sum(pod.retries for pod in unprobed.status().pods) == 1
 
     async def test_an_idempotent_call_leaves_a_frozen_pod(self, router, pods, channel):
+        await describe(channel, metadata=keyed("AAPL"))
         owner(router, pods).freeze()
         heir = router.ring.preference("AAPL")[1]
         options = {"metadata": keyed("AAPL"), "timeout": SECONDS_MAX}

@@ -96,6 +96,19 @@ class TestRequests:
             for number, future in futures.items():
                 assert future.result(SECONDS_MAX)[-1] == b"%d" % number
 
+    def test_answers_are_told_apart_by_their_id_not_by_their_order(self):
+        pod = ByHand("pod-a")
+        with client_of([pod]) as client:
+            wire = pod.accept()
+            futures = [client.submit("k", b"%d" % number) for number in range(3)]
+            asked = [wire.message() for _ in futures]
+            for number, *_, question in reversed(asked):
+                wire.send(message(number, b"", b"answer to " + question))
+            answers = [future.result(SECONDS_MAX) for future in futures]
+            assert answers == [[b"answer to 0"], [b"answer to 1"], [b"answer to 2"]]
+            wire.close()
+        pod.close()
+
     def test_threads_share_a_client(self, pods):
         with client_of(pods) as client, ThreadPoolExecutor(4) as pool:
             answers = pool.map(lambda n: client.request(n, b"%d" % n)[-1], range(200))
@@ -109,7 +122,7 @@ class TestRequests:
     async def test_an_asyncio_request_may_be_cancelled(self, pods):
         with router_of(pods) as router:
             async with AsyncClient(router, health=PATIENT) as client:
-                waiting = asyncio.ensure_future(client.request("k", HOLD))
+                waiting = asyncio.ensure_future(client.request("k", HOLD, timeout_seconds=3600))
                 await until_true(lambda: router.in_flight == 1, "the request is in flight")
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):

@@ -240,6 +240,8 @@ class _StreamRequest(_RoutedCall):
         """Sends a request; waits while the pod is far behind."""
         if self._final.done():
             raise asyncio.InvalidStateError("the call has ended; see its code() and details()")
+        if self._replay.is_ended:
+            raise asyncio.InvalidStateError("nothing can be written after done_writing()")
         await self._replay.write(request)
 
     async def done_writing(self) -> None:

@@ -21,6 +21,9 @@ DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Also how long a connection may take to be made: a pod that accepts one and then says nothing
+    # stands still, and a request that waits for its connection has reached nobody.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
 )
 
 

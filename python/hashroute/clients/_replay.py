@@ -38,11 +38,6 @@ class Replay:
         """Whether a new reader would still see every item."""
         return self._is_whole
 
-    def forget(self) -> None:
-        """Keeps no more than is needed to go on: nobody will read from the beginning again."""
-        with self._state:
-            self._is_whole = False
-
     def reader(self) -> Iterator[Any]:
         """Returns an iterator over all items, which from now on is the newest."""
         token = object()

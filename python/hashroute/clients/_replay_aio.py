@@ -41,13 +41,18 @@ class AsyncReplay:
         self._position = 0
         return self._read(self._newest)
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing can be added any more."""
+        return self._is_exhausted
+
     async def write(self, item: Any) -> None:
-        """Adds an item; waits while the newest reader is far behind."""
+        """Adds an item; waits while the newest reader is far behind, unless all has ended."""
         while len(self._items) - (self._position - self._first) >= AHEAD_MAX:
-            self._changed.clear()
-            await self._changed.wait()
             if self._is_exhausted:
                 return
+            self._changed.clear()
+            await self._changed.wait()
         self._items.append(item)
         self._changed.set()
 

@@ -75,7 +75,6 @@ class Engine:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._pods: dict[tuple[str, str], Pod] = {}
-        self._epoch = 0
         self._ids = itertools.count(1)
         self._deadlines: list[tuple[float, int, Pending]] = []
         self._in_flight = 0
@@ -195,8 +194,6 @@ class Engine:
             pod.unsent.append(pending)
 
     def _pod_of(self, route: Route) -> Pod:
-        if route.epoch > self._epoch:
-            self._follow_view()
         # A ZeroMQ router chooses no pod without an address.
         key = (route.pod, route.address or "")
         return self._pods.get(key) or self._connect(key)
@@ -214,9 +211,7 @@ class Engine:
 
     def _follow_view(self) -> None:
         """Connects to the pods of the view, and lets go of those that left it and have nothing."""
-        ring = self._router.ring
-        self._epoch = ring.epoch
-        known = {(pod.id, pod.zmq) for pod in ring.pods if pod.zmq is not None}
+        known = {(pod.id, pod.zmq) for pod in self._router.ring.pods if pod.zmq is not None}
         for key, pod in list(self._pods.items()):
             if key not in known and not pod.sent and not pod.unsent:
                 self._disconnect(pod)

@@ -113,6 +113,7 @@ def test_a_frozen_pods_requests_wait_for_it_if_nobody_else_can_take_them():
         assert sidecar.in_flight() == 1
         pod.thaw()
         assert peer.recv_multipart() == [b"pod-a", b"key", b"body"]
+        assert sidecar.snapshot()["totals"]["retries"] == 0, "it was asked once"
 
 
 def test_a_frozen_pods_other_requests_wait_for_it():

@@ -146,7 +146,9 @@ fn connections_beyond_the_limit_are_closed() {
         let mut second = setup.client().await;
         first.unary("k", b"m").await.ok();
         second.unary("k", b"m").await.ok();
-        assert_eq!(exchange(&setup.address, b"").await, b"");
+        // One that is served is answered with settings.
+        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        assert_eq!(exchange(&setup.address, hello).await, b"");
         assert_eq!(setup.snapshot().totals.refused, 1);
         second.cut();
         until("there is room", || setup.snapshot().totals.connections["grpc"] == 1).await;

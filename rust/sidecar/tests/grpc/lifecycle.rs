@@ -65,6 +65,7 @@ fn new_settings_under_load_fail_no_request() {
         let setup = start(&[&pods[0], &pods[1]], Options::not_idempotent());
         let load = Load::start(&setup, 8).await;
         load.more(200).await;
+        let connections = pods[1].connections_made();
         // Join, reweight, drain, leave, come back.
         setup.apply_view(|view| view.push(pod_json("pod-2", &pods[2].address)));
         load.more(200).await;
@@ -80,6 +81,7 @@ fn new_settings_under_load_fail_no_request() {
         load.more(400).await;
         assert!(pods[0].received() > drained && pods[2].received() > 0);
         load.finish().await;
+        assert_eq!(pods[1].connections_made(), connections, "a pod that stays is not reconnected");
         let snapshot = setup.snapshot();
         assert_eq!(snapshot.epoch, 6);
         assert!(snapshot.totals.by_status.iter().all(|status| status.code == "OK"));
@@ -176,7 +178,7 @@ fn an_older_view_and_another_view_of_the_same_epoch_are_refused() {
         let second = setup.settings();
         let apply =
             |settings| setup.sidecar.borrow().as_ref().expect("a running sidecar").apply(settings);
-        let stale = apply(first.clone()).expect_err("an older view");
+        let stale = apply(first).expect_err("an older view");
         assert_eq!(stale.code(), "stale_epoch");
         apply(second.clone()).expect("the same view again");
         let mut other = second;

@@ -74,7 +74,7 @@ fn bodies_of_all_sizes_pass_whole() {
         let pod = Pod::echo().await;
         let setup = start(&[&pod], Options::default());
         let mut client = setup.client().await;
-        for size in [0, 1, 16_379, 16_384, 65_535, 65_536, 200_000, 64 << 20] {
+        for size in [0_usize, 1, 16_379, 16_384, 65_535, 65_536, 200_000, 64 << 20] {
             let message: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
             let answer = client.unary("k", &message).await.ok();
             assert!(unframe(&answer.body) == message, "{size} bytes came back changed");

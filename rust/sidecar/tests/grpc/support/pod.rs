@@ -140,6 +140,11 @@ impl Pod {
         self.state.streams_max.set(streams);
     }
 
+    /// How many connections were ever made, those of probes included.
+    pub(crate) fn connections_made(&self) -> usize {
+        self.state.connections.borrow().len()
+    }
+
     /// How many connections are open, those of probes included.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.borrow().iter().filter(|one| !one.is_finished()).count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ SLOTS_DEFAULT = 65_536
 EPSILON_DEFAULT = 0.05
 # One step then moves 1.6 % of the default slots: small beside what a pod's cache can absorb.
 SLOTS_PER_STEP_DEFAULT = 1_024
+# A notebook keeps what a cell shows: of a large ring it shows a screen or two.
+HTML_ROWS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +259,36 @@ class Ring(NativeRing):
             f"seed={self.seed}, epoch={self.epoch}, digest={self.digest}>"
         )
 
+    def _repr_html_(self) -> str:
+        """Returns a table of the pods and their shares, which notebooks show."""
+        shares = self.shares()
+        widest = max(shares.values())
+        pods = self.pods
+        rows = [_html_row(pod, shares.get(pod.id, 0.0), widest) for pod in pods[:HTML_ROWS_MAX]]
+        if len(pods) > HTML_ROWS_MAX:
+            more = f"and {len(pods) - HTML_ROWS_MAX:,} more, as <code>shares()</code> has them"
+            rows.append(f'<tr><td colspan="6" style="text-align:left">{more}</td></tr>')
+        heads = ("pod", "state", "zone", "weight", "share", "")
+        return (
+            f"<table><caption>Ring of {len(pods):,} pods: {self.slots:,} slots, "
+            f"epsilon {self.epsilon:g}, seed {self.seed}, epoch {self.epoch}, "
+            f"digest <code>{self.digest}</code></caption>"
+            f"<thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table>"
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self).from_json, (self.to_json(),))
+
+
+def _html_row(pod: Pod, share: float, widest: float) -> str:
+    # A middle blue is seen on light and on dark notebooks.
+    bar = f'<div style="width:{share / widest * 12:.2f}em;height:.8em;background:#4a90d9"></div>'
+    texts = "".join(
+        f'<td style="text-align:left">{html.escape(text)}</td>'
+        for text in (pod.id, pod.state, pod.zone or "")
+    )
+    return f"<tr>{texts}<td>{pod.weight:g}</td><td>{share:.2%}</td><td>{bar}</td></tr>"
 
 
 def _pods(pods: Pods) -> list[Pod]:

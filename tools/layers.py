@@ -1,6 +1,7 @@
 """Checks that each crate uses only the rooms and libraries that the architecture allows.
 
-`core <- coordination, dataplane <- sidecar <- bindings`: an arrow points at what a room may use.
+`core <- coordination, dataplane <- sidecar <- bindings`, and `coordination <- simulator`: an arrow
+points at what a room may use.
 Reads `cargo metadata`, so what counts is what Cargo links, not what a reader hopes. Run by
 `make verify`; exits 1 with one line a violation.
 """
@@ -27,6 +28,15 @@ ROOMS: dict[str, set[str]] = {
         "hashroute-dataplane",
         "hashroute-sidecar",
     },
+    "hashroute-simulator": {"hashroute-core", "hashroute-coordination"},
+}
+
+# Rooms that are for development alone: no other may use them, not even in its tests.
+DEVELOPMENT = {"hashroute-simulator"}
+
+# A feature of a room -> the only rooms that may turn it on. Wrong protocols are for the simulator.
+FEATURES: dict[tuple[str, str], set[str]] = {
+    ("hashroute-coordination", "planted"): {"hashroute-simulator"},
 }
 
 # Library -> the rooms that may name it. The sans-IO rooms stay so because nothing that
@@ -102,12 +112,33 @@ def check_room(package: dict[str, Any]) -> list[str]:
         for library in sorted(used & KEEPERS.keys())
         if name not in KEEPERS[library]
     ]
+    violations += [
+        f"{name} uses {room}: it is for development alone" for room in sorted(rooms & DEVELOPMENT)
+    ]
+    violations += [
+        f"{name} turns on {feature} of {room}: only {sorted(keepers)} may"
+        for (room, feature), keepers in FEATURES.items()
+        for entry in dependencies
+        if entry["name"] == room and feature in entry["features"] and name not in keepers
+    ]
+    violations += [
+        f"{name} turns on {feature} of {room}: only {sorted(keepers)} may"
+        for (room, feature), keepers in FEATURES.items()
+        if name not in keepers and turns_on(package["features"], room, feature)
+    ]
     if name in CLOSED:
         violations += [
             f"{name} uses {library}: a room without I/O lists its libraries in tools/layers.py"
             for library in sorted(used - CLOSED[name] - ROOMS.keys())
         ]
     return violations
+
+
+def turns_on(features: dict[str, list[str]], room: str, feature: str) -> bool:
+    """Returns whether a room's features turn that feature of another on, or its own by default."""
+    wanted = {f"{room}/{feature}", f"{room}?/{feature}"}
+    by_default = feature in features.get("default", [])
+    return by_default or any(wanted & set(parts) for parts in features.values())
 
 
 def check_license(package: dict[str, Any]) -> list[str]:

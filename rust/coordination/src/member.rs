@@ -367,12 +367,14 @@ impl Member {
         }
         match self.guard.release(record, from, ballot) {
             Release::Refused | Release::UnderWay => Vec::new(),
-            Release::Begun if !self.planted.has(Bug::ReleaseTooEarly) => {
-                vec![MemberAction::Quiesce(record.clone())]
+            Release::Begun => {
+                let mut actions = vec![MemberAction::Quiesce(record.clone())];
+                if self.planted.has(Bug::ReleaseTooEarly) {
+                    actions.extend(self.say_released(now, from.clone(), ballot, epoch, dice));
+                }
+                actions
             }
-            Release::Begun | Release::Done => {
-                self.say_released(now, from.clone(), ballot, epoch, dice)
-            }
+            Release::Done => self.say_released(now, from.clone(), ballot, epoch, dice),
         }
     }
 

@@ -70,6 +70,14 @@ bugs! {
     TermOfEffect: "An effect carries the term of when it is sent, not of its admission.",
 }
 
+impl Bug {
+    /// Whether leaving the rule out stops writes for good, rather than letting wrong ones through.
+    #[must_use]
+    pub fn stops_progress(self) -> bool {
+        self == Self::NoProbe
+    }
+}
+
 /// Which rule is left out.
 #[cfg(feature = "planted")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -145,11 +145,14 @@ fn mutants(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
 }
 
 fn print_figures(out: &mut impl Write) -> io::Result<bool> {
-    for figure in figures() {
-        writeln!(out, "{figure:?}")?;
+    for figure in figures(CLUSTERS) {
+        writeln!(out, "{figure}")?;
     }
     Ok(true)
 }
+
+/// So many clusters for each figure.
+const CLUSTERS: u64 = 200;
 
 /// More of one kind tell nothing new.
 const SHOWN_MOST: u64 = 5;

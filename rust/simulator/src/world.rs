@@ -59,6 +59,8 @@ pub(crate) struct World {
     /// What clients believe.
     beliefs: Vec<Record>,
     groups: Vec<Arc<str>>,
+    /// Voters that the operator brings back: their disks are there, and stay there.
+    named_again: Vec<Place>,
     healed: bool,
     /// The next step of the recipe.
     step: usize,
@@ -80,6 +82,7 @@ impl World {
             queued: 0,
             beliefs: vec![genesis.clone(); CLIENTS],
             groups: Vec::new(),
+            named_again: Vec::new(),
             healed: false,
             step: 0,
             trace: None,

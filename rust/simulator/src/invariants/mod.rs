@@ -130,6 +130,11 @@ impl Observed {
         record
     }
 
+    /// The latest record, and the one before it.
+    pub(crate) fn last_two(&self) -> impl Iterator<Item = &Record> {
+        self.chosen.values().rev().take(2)
+    }
+
     /// A voter's state is on its disk.
     pub(crate) fn durable(&mut self, state: &VoterState) {
         let violation = one_record::voted(&mut self.votes, &mut self.chosen, state);
@@ -156,6 +161,8 @@ impl Observed {
     pub(crate) fn votes(&mut self, now: Duration, state: &VoterState, released: &[Writer]) {
         let violation = votes_and_grants::votes(&self.grants, now, state, released);
         self.note(violation);
+        let violation = self.releases.count(state, released);
+        self.note(violation);
     }
 
     /// The process of this writer has renounced.
@@ -173,6 +180,13 @@ impl Observed {
     pub(crate) fn installed(&mut self, writer: &Writer, record: &Record) {
         self.releases.installed(writer, record);
         let violation = one_record::goes_by(&self.chosen, record);
+        self.note(violation);
+    }
+
+    /// Every write of a process that was admitted before it was asked to release what it loses in
+    /// this record has ended.
+    pub(crate) fn quiesced(&mut self, writer: &Writer, record: &Record) {
+        let violation = self.releases.said(writer, record);
         self.note(violation);
     }
 

@@ -4,34 +4,47 @@
 
 use std::collections::BTreeMap;
 
-use hashroute_coordination::{Record, Resource, Writer};
+use hashroute_coordination::{Record, Resource, VoterState, Writer};
+use hashroute_core::Epoch;
 
 use super::{Invariant, Violation};
 
 /// What was released, and what is under way.
 #[derive(Default)]
 pub(crate) struct Releases {
-    /// What each process released, and has not seen decided.
-    said: BTreeMap<Writer, Vec<Record>>,
+    /// What each process released.
+    said: Vec<(Writer, Record)>,
+    /// What each process goes by: what it released up to there is decided.
+    epochs: BTreeMap<Writer, Epoch>,
     /// The writes that were admitted and have not ended.
     under_way: BTreeMap<u64, (Writer, Resource)>,
 }
 
 impl Releases {
     pub(crate) fn said(&mut self, writer: &Writer, record: &Record) -> Option<Violation> {
+        if self.epochs.get(writer) >= Some(&record.epoch()) {
+            // Another record was decided meanwhile.
+            return None;
+        }
         let lost = |resource: &Resource| record.owner(resource).as_ref() != Some(writer);
         let left = self.under_way.values().find(|(by, resource)| by == writer && lost(resource));
         let violation = left.map(|(_, resource)| {
             broken(format!("{writer:?} released {resource:?} with a write of it under way"))
         });
-        self.said.entry(writer.clone()).or_default().push(record.clone());
+        self.said.push((writer.clone(), record.clone()));
         violation
     }
 
+    /// A voter votes, counting on these releases: each was said, and for this very record.
+    pub(crate) fn count(&self, state: &VoterState, released: &[Writer]) -> Option<Violation> {
+        let (_, record) = state.accepted.as_ref()?;
+        let said = |writer: &Writer| self.said.iter().any(|it| it.0 == *writer && it.1 == *record);
+        let writer = released.iter().find(|writer| !said(writer))?;
+        Some(broken(format!("a vote counts on {writer:?}, who did not release for that record")))
+    }
+
     pub(crate) fn installed(&mut self, writer: &Writer, record: &Record) {
-        if let Some(said) = self.said.get_mut(writer) {
-            said.retain(|released| released.epoch() > record.epoch());
-        }
+        self.epochs.insert(writer.clone(), record.epoch());
     }
 
     pub(crate) fn admitted(
@@ -41,9 +54,14 @@ impl Releases {
         effect: u64,
     ) -> Option<Violation> {
         self.under_way.insert(effect, (writer.clone(), resource.clone()));
-        let mut said = self.said.get(writer)?.iter();
-        said.any(|record| record.owner(resource).as_ref() != Some(writer))
-            .then(|| broken(format!("{writer:?} released {resource:?} and admits a write of it")))
+        let decided = self.epochs.get(writer).copied();
+        let mut standing = self.said.iter().rev();
+        let lost = standing.any(|(by, record)| {
+            by == writer
+                && Some(record.epoch()) > decided
+                && record.owner(resource).as_ref() != Some(writer)
+        });
+        lost.then(|| broken(format!("{writer:?} released {resource:?} and admits a write of it")))
     }
 
     pub(crate) fn ended(&mut self, effect: u64) {

@@ -89,19 +89,28 @@ impl World {
     /// A process that renounces lives on for a moment: what arrives then must not revive it.
     fn renounce(&mut self) {
         let place = self.any_member();
+        self.renounce_at(place);
+        let lives = self.dice.between(Duration::ZERO, Duration::from_millis(300));
+        self.push(lives, Event::Crash { place });
+    }
+
+    pub(crate) fn renounce_at(&mut self, place: Place) {
         let Role::Member(process) = &self.processes[place].role else { return };
         if let Some(member) = &process.running {
             self.observed.renounced(&member.writer().clone());
         }
         self.with_member(place, |member, _| member.renounce());
-        let lives = self.dice.between(Duration::ZERO, Duration::from_millis(300));
-        self.push(lives, Event::Crash { place });
+    }
+
+    pub(crate) fn restart(&mut self, place: Place, after: Duration) {
+        self.push(after, Event::Restart { place });
     }
 
     /// Never more disks than leave a majority: what nobody remembers cannot be agreed.
     fn lose_a_disk(&mut self) {
         let place = self.any_voter();
-        if self.can_spare(place) {
+        let named = self.named_again.contains(&place);
+        if !named && self.can_spare(place) {
             self.lose_disk(place);
         }
     }
@@ -112,6 +121,7 @@ impl World {
         let Role::Voter(voter) = &self.processes[place].role else { return };
         let old = voter.id;
         let spare = self.any_spare_voter().filter(|_| self.dice.per_mille(500));
+        self.named_again.extend(spare.and_then(|id| self.place_of_voter(id)));
         let VoterId(new) = spare.unwrap_or_else(|| self.add_voter());
         let member = self.any_member();
         self.wish(member, &Change::ReplaceVoter { old, new: entry(new) });

@@ -141,7 +141,12 @@ impl World {
         let Role::Member(process) = &mut self.processes[place].role else { return };
         let oldest = process.under_way.first().copied().unwrap_or(u64::MAX);
         let ended = process.quiescing.extract_if(.., |(below, _)| oldest >= *below);
-        for (_, record) in ended.collect::<Vec<_>>() {
+        let ended: Vec<_> = ended.collect();
+        let writer = process.running.as_ref().map(|member| member.writer().clone());
+        for (_, record) in ended {
+            if let Some(writer) = &writer {
+                self.observed.quiesced(writer, &record);
+            }
             let dice = self.dice.word();
             self.with_member(place, |member, now| member.quiesced(now, &record, dice));
         }

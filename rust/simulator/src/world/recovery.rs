@@ -93,6 +93,18 @@ impl World {
         (admitted && !paused).then_some(place)
     }
 
+    /// Whether the member at this place would admit a write of the resource, routed by what it
+    /// goes by itself.
+    pub(crate) fn admitting(&self, resource: &Resource, place: Place) -> bool {
+        let Role::Member(member) = &self.processes[place].role else { return false };
+        let Some(running) = &member.running else { return false };
+        let (record, now) = (running.record(), self.processes[place].clock.local(self.now));
+        let Some(term) = record.term(resource) else { return false };
+        let tag = WriteTag { epoch: record.epoch(), term };
+        let paused = self.processes[place].paused_until > self.now;
+        !paused && running.admit(now, resource, tag).is_ok()
+    }
+
     /// What every process goes by, for a person.
     fn describe(&self) -> String {
         let processes = self.processes.iter().map(|process| {

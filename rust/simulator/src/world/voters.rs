@@ -207,18 +207,17 @@ impl World {
         }
     }
 
-    /// Whether the latest record stays known, and can be followed by another, without this voter.
+    /// Whether the last two records have majorities with disks without this voter's. The one
+    /// before the latest may still have to tell what was decided.
     pub(super) fn can_spare(&self, place: Place) -> bool {
-        let latest = self.observed.latest();
-        let places = latest.voters().iter().filter_map(|entry| self.place_of_voter(entry.id));
-        let knows = |other: &Place| match &self.processes[*other].role {
-            Role::Voter(voter) => {
-                let disk = voter.disk.as_ref();
-                *other != place && disk.is_some_and(|it| it.installed.epoch() == latest.epoch())
-            }
+        let has_disk = |other: &Place| match &self.processes[*other].role {
+            Role::Voter(voter) => *other != place && voter.disk.is_some(),
             Role::Member(_) => false,
         };
-        places.filter(knows).count() >= latest.majority()
+        self.observed.last_two().all(|record| {
+            let voters = record.voters().iter().filter_map(|entry| self.place_of_voter(entry.id));
+            voters.filter(has_disk).count() >= record.majority()
+        })
     }
 
     /// Any voter that the cluster knows, or knew.

@@ -337,7 +337,7 @@ class TestFailover:
             router = Router([Pod("mute", grpc=mute)], health=None)
             with hashroute.clients.grpc.channel(router) as channel:
                 with pytest.raises(grpc.RpcError) as caught:
-                    describe(channel, metadata=keyed("AAPL"))
+                    describe(channel, metadata=keyed("AAPL"), timeout=SECONDS_MAX / 3)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_another_call_waits_for_the_frozen_pod_and_is_not_repeated(self, router, pods, channel):

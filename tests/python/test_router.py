@@ -13,8 +13,8 @@ import hashroute
 import pytest
 from hashroute import HealthOptions, Pod, Retries, Ring, Router
 
+from tests.integration.processes import SECONDS_MAX, until
 from tests.integration.processes import Pod as PodProcess
-from tests.integration.processes import until
 
 PODS = ["pod-a", "pod-b", "pod-c", "pod-d"]
 
@@ -172,6 +172,13 @@ class TestHealth:
         assert not router.has_pod_up
         with router.acquire("AAPL") as route:
             assert (route.pod, route.reason) == (router.ring.owner("AAPL"), "last_resort")
+
+    def test_who_waits_for_a_fall_hears_of_it_at_once(self, router):
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(router.wait_for_fall, 0, SECONDS_MAX)
+            router.report("pod-a", "lost")
+            assert waiting.result(SECONDS_MAX / 2) == 1
+        assert router.wait_for_fall(1, 0) == 1
 
     def test_the_ring_is_not_rebuilt_for_a_pod_that_is_down(self, router):
         before = router.status().digest

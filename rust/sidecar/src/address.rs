@@ -9,8 +9,8 @@ use crate::grpc::Socket;
 
 /// Connects to a pod at `host:port` (a name is resolved anew each time) or `unix:/path`.
 ///
-/// A host that vanishes without a word is noticed by the kernel after `keepalive` and as long again, so that no
-/// ping of ours has to disturb a server that counts them.
+/// A host that vanishes without a word is noticed by the kernel after `keepalive` and as long
+/// again, so that no ping of ours has to disturb a server that counts them.
 pub(crate) async fn connect(address: &str, keepalive: Duration) -> io::Result<Socket> {
     if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
         return UnixStream::connect(path).await.map(Socket::Unix);

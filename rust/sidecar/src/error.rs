@@ -68,7 +68,8 @@ pub enum ApplyError {
     Settings(#[from] SettingsError),
     /// A setting changed that is fixed for the life of a sidecar.
     #[error(
-        "{key} cannot change while the sidecar runs (was {was}, now {now}); restart it, or set it back"
+        "{key} cannot change while the sidecar runs (was {was}, now {now}); \
+         restart it, or set it back"
     )]
     Fixed {
         /// The setting, such as `listen.grpc`.
@@ -80,7 +81,8 @@ pub enum ApplyError {
     },
     /// The view is older than the one in force, or another one under the same epoch.
     #[error(
-        "view.epoch is {got}, but epoch {current} is in force: a view that differs needs a higher epoch"
+        "view.epoch is {got}, but epoch {current} is in force: a view that differs needs a higher \
+         epoch"
     )]
     StaleEpoch {
         /// The epoch in force.

@@ -1,7 +1,9 @@
-//! The shell of hashroute: sockets, event loops, clocks, probes and metrics around what the data plane decides.
+//! The shell of hashroute: sockets, event loops, clocks, probes and metrics around what the data
+//! plane decides.
 //!
-//! A [`Sidecar`] listens for gRPC and ZeroMQ requests, finds the key of each, and relays it to the pod that the ring
-//! names. No rule about requests lives here: `hashroute_dataplane` decides, this crate acts.
+//! A [`Sidecar`] listens for gRPC and ZeroMQ requests, finds the key of each, and relays it to the
+//! pod that the ring names. No rule about requests lives here: `hashroute_dataplane` decides, this
+//! crate acts.
 mod address;
 mod clock;
 mod error;

@@ -1,7 +1,7 @@
 //! Counters and histograms that the event loops write and anybody may read.
 //!
-//! Everything is an atomic with relaxed ordering: a snapshot may be off by the requests that finish while it is
-//! taken, and never blocks one.
+//! Everything is an atomic with relaxed ordering: a snapshot may be off by the requests that finish
+//! while it is taken, and never blocks one.
 use std::array;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,7 +89,8 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Upper bounds of the latency buckets, in microseconds; slower requests count in a last bucket without a bound.
+/// Upper bounds of the latency buckets, in microseconds; slower requests count in a last bucket
+/// without a bound.
 pub(crate) const LATENCY_BOUNDS_US: [u64; 18] = [
     25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
     1_000_000, 2_500_000, 10_000_000,
@@ -155,7 +156,8 @@ pub struct LatencySnapshot {
 /// What one transport did in all.
 #[derive(Debug)]
 pub(crate) struct TransportMetrics {
-    /// Answers by status: for gRPC the status code 0..=16 (17: none of them); for ZeroMQ see [`ZMQ_STATUSES`].
+    /// Answers by status: for gRPC the status code 0..=16 (17: none of them); for ZeroMQ see
+    /// [`ZMQ_STATUSES`].
     pub(crate) statuses: [Counter; STATUSES],
     /// From the request's head to the end of its answer.
     pub(crate) latency: Histogram,
@@ -163,7 +165,8 @@ pub(crate) struct TransportMetrics {
     pub(crate) retries: Counter,
     /// Retries that were due and that the budget did not allow.
     pub(crate) retry_budget_exhausted: Counter,
-    /// Connections, requests or messages turned away before they reached a pod: limits, HTTP/1, TLS, garbage.
+    /// Connections, requests or messages turned away before they reached a pod: limits, HTTP/1,
+    /// TLS, garbage.
     pub(crate) refused: Counter,
     /// Connections from clients, open now.
     pub(crate) connections: Arc<Gauge>,
@@ -195,7 +198,8 @@ pub(crate) const STATUSES: usize = 18;
 pub(crate) const ZMQ_STATUSES: [&str; 6] =
     ["OK", "MISSING_KEY", "MALFORMED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"];
 
-/// What the status counters of the gRPC transport count: the codes' names in the order of their numbers.
+/// What the status counters of the gRPC transport count: the codes' names in the order of their
+/// numbers.
 pub(crate) const GRPC_STATUSES: [&str; STATUSES] = [
     "OK",
     "CANCELLED",

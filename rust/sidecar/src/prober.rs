@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hashroute_core::PodId;
 use hashroute_dataplane::fleet::Fleet;
-use hashroute_dataplane::health::{Event, Transition};
+use hashroute_dataplane::health::{Event, Health, Transition};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep_until, timeout_at};
 
@@ -110,8 +110,8 @@ async fn probe_pod(context: Rc<Context>, id: PodId, address: String, first: Inst
     loop {
         sleep_until(due.into()).await;
         let settings = context.subject.settings();
-        let started = Instant::now();
-        let deadline = started + settings.timeout;
+        let asked_at = context.clock.now();
+        let deadline = Instant::now() + settings.timeout;
         let event = match timeout_at(deadline.into(), prober.probe(&settings)).await {
             Ok(event) => event,
             Err(_) => {
@@ -121,7 +121,13 @@ async fn probe_pod(context: Rc<Context>, id: PodId, address: String, first: Inst
         };
         let fleet = context.subject.fleet();
         let Some(pod) = fleet.ring().view().index_of(id.as_str()) else { return };
-        context.subject.note(fleet.observe(pod, context.clock.now(), event));
+        // A success that was already under way when the pod fell proves nothing.
+        let fell_since = fleet
+            .status(pod)
+            .is_some_and(|status| status.health == Health::Down && status.since >= asked_at);
+        if !(fell_since && event == Event::ProbeSucceeded) {
+            context.subject.note(fleet.observe(pod, context.clock.now(), event));
+        }
         due = next_due(due, settings.interval);
     }
 }

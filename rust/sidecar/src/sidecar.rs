@@ -26,11 +26,13 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Listens, and starts the threads. A pod that cannot be reached is not an error: it is retried for ever.
+    /// Listens, and starts the threads. A pod that cannot be reached is not an error: it is retried
+    /// for ever.
     ///
     /// # Errors
     ///
-    /// [`StartError`] if the settings cannot be used or an address cannot be listened on; nothing is left running.
+    /// [`StartError`] if the settings cannot be used or an address cannot be listened on; nothing
+    /// is left running.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let (asked, limits) = (settings.listen.clone(), settings.limits);
         let shared = Arc::new(Shared::new(Routing::new(settings.check()?), limits));
@@ -70,17 +72,20 @@ impl Sidecar {
         Ok(Self { shared, asked, bound, loops, apply: Mutex::default(), prober })
     }
 
-    /// The addresses really listened on: a port of 0 in the settings is a port of the system's choice here.
+    /// The addresses really listened on: a port of 0 in the settings is a port of the system's
+    /// choice here.
     #[must_use]
     pub fn addresses(&self) -> &ListenSettings {
         &self.bound
     }
 
-    /// Replaces view, routes, health, load and retry rules at once. Requests under way keep what they began with.
+    /// Replaces view, routes, health, load and retry rules at once. Requests under way keep what
+    /// they began with.
     ///
     /// # Errors
     ///
-    /// [`ApplyError`] if the settings cannot be used, or change what is fixed; then nothing changes.
+    /// [`ApplyError`] if the settings cannot be used, or change what is fixed; then nothing
+    /// changes.
     pub fn apply(&self, settings: Settings) -> Result<(), ApplyError> {
         fixed("listen.grpc", &self.asked.grpc, &settings.listen.grpc)?;
         fixed("listen.zmq", &self.asked.zmq, &settings.listen.zmq)?;
@@ -110,8 +115,8 @@ impl Sidecar {
         snapshot::take(&self.shared, ages)
     }
 
-    /// Takes nothing new, tells the clients so, finishes what is in flight, and ends. Returns whether all of it
-    /// finished within `grace`; what did not is cut off.
+    /// Takes nothing new, tells the clients so, finishes what is in flight, and ends. Returns
+    /// whether all of it finished within `grace`; what did not is cut off.
     #[must_use]
     pub fn stop(self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;

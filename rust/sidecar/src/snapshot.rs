@@ -26,7 +26,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// How long requests took, for each transport.
     pub latency: Vec<LatencySnapshot>,
-    /// Milliseconds since each loop that runs last turned; more than a second means that it is stuck.
+    /// Milliseconds since each loop that runs last turned; more than a second means that it is
+    /// stuck.
     pub loop_age_ms: BTreeMap<&'static str, u64>,
 }
 

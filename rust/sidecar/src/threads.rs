@@ -33,8 +33,8 @@ pub(crate) struct LoopThread {
 }
 
 impl LoopThread {
-    /// Starts a thread called `name` that runs the future made by `serve`, which is told the phase through its
-    /// argument. The heartbeat beats for as long as the loop turns.
+    /// Starts a thread called `name` that runs the future made by `serve`, which is told the phase
+    /// through its argument. The heartbeat beats for as long as the loop turns.
     ///
     /// # Errors
     ///
@@ -84,7 +84,8 @@ impl LoopThread {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Waits until `deadline` for the loop to return, then ends it. Returns whether it returned by itself.
+    /// Waits until `deadline` for the loop to return, then ends it. Returns whether it returned by
+    /// itself.
     pub(crate) fn join(self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let finished = self.finished.recv_timeout(left).unwrap_or(false);

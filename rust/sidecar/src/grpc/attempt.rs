@@ -14,7 +14,7 @@ use hashroute_dataplane::retry::{Cost, Failure, Progress, Verdict};
 use super::call::{Call, Failed};
 use super::exchange::{Ended, Exchange, PodFailure, status_of_reset};
 use super::reply::ErrorReply;
-use super::upstream::{NotOpened, Opened, Upstream};
+use super::upstream::{NotOpened, Opened, Patience, Upstream};
 
 /// What came of one attempt.
 #[derive(Debug)]
@@ -125,8 +125,8 @@ impl Call {
             Ok(opened) => Exchange::new(opened, is_sent),
             Err(attempt) => return attempt,
         };
-        // A pod that is tried although it is down is not left because it is down. One that was found
-        // down since it was chosen is: nobody will announce that again.
+        // A pod that is tried although it is down is not left because it is down. One that was
+        // found down since it was chosen is: nobody will announce that again.
         let mut may_move_on = !was_chosen_down(permit)
             && matches!(
                 self.attempts.classify(Failure::PodDown, self.progress()),
@@ -178,11 +178,17 @@ impl Call {
         permit: &Permit,
         is_end: bool,
     ) -> Result<Opened, Attempt> {
-        let is_patient = permit.reason() == ChoiceReason::LastResort;
+        let patience = match (permit.health(), permit.reason()) {
+            (Health::Up, _) => Patience::ForOneNow,
+            (_, ChoiceReason::LastResort) => Patience::ForNext,
+            (_, ChoiceReason::Owner | ChoiceReason::Spill | ChoiceReason::Failover) => {
+                Patience::None
+            }
+        };
         let was_down = was_chosen_down(permit);
         let head = &self.head;
         let (reply, deadline) = (&mut self.reply, &mut self.deadline);
-        let mut opening = pin!(upstream.open(|| head.request(), is_end, is_patient));
+        let mut opening = pin!(upstream.open(|| head.request(), is_end, patience));
         poll_fn(|cx| {
             if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
                 return Poll::Ready(opened.map_err(Attempt::from));

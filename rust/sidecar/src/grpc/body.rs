@@ -1,7 +1,7 @@
 //! The bodies of a request and of its answer, moved under the flow control of both sides.
 //!
-//! Credit goes back to a sender when its bytes were handed on, so that a reader that stops stops its sender, and
-//! what waits in between is bounded by the window of the stream.
+//! Credit goes back to a sender when its bytes were handed on, so that a reader that stops stops
+//! its sender, and what waits in between is bounded by the window of the stream.
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
@@ -89,8 +89,8 @@ impl RequestBody {
         }
     }
 
-    /// Reads ahead of the first attempt: one more chunk, or `None` at the end of the data. Gives credit for it, as
-    /// whoever looks for something in the body bounds how far it looks.
+    /// Reads ahead of the first attempt: one more chunk, or `None` at the end of the data. Gives
+    /// credit for it, as whoever looks for something in the body bounds how far it looks.
     pub(crate) fn poll_read_ahead(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,8 +195,8 @@ impl RequestBody {
     }
 }
 
-/// Sends a part of `chunk` as large as the peer's windows allow; with it the end of the stream, if it `is_last` and
-/// all of it fits. Returns the number of bytes sent.
+/// Sends a part of `chunk` as large as the peer's windows allow; with it the end of the stream, if
+/// it `is_last` and all of it fits. Returns the number of bytes sent.
 pub(crate) fn poll_send_chunk(
     cx: &mut Context<'_>,
     chunk: &mut Bytes,

@@ -18,8 +18,8 @@ use crate::metrics::GaugeGuard;
 use crate::settings::LimitSettings;
 use crate::threads::Drain;
 
-/// Serves one connection until it ends, or until it is drained: then it takes no new request, says so, and ends
-/// with its last one.
+/// Serves one connection until it ends, or until it is drained: then it takes no new request, says
+/// so, and ends with its last one.
 pub(crate) async fn serve(
     gateway: Rc<Gateway>,
     mut stream: TcpStream,
@@ -43,7 +43,8 @@ pub(crate) async fn serve(
         Ok(None) => return,
         Ok(Some((Speaks::Tls | Speaks::Unknown, _))) | Err(_) => return refused.increment(),
     };
-    // Without it, small frames would wait for the peer's delayed acknowledgements. It fails only on a dead socket.
+    // Without it, small frames would wait for the peer's delayed acknowledgements. It fails only on
+    // a dead socket.
     let _dead = stream.set_nodelay(true);
     let socket = BatchedSocket::new(Socket::Tcp(stream), prefix);
     let handshake = server_builder(&limits).handshake::<_, Bytes>(socket.clone());
@@ -88,7 +89,8 @@ impl Driver {
             }
             match self.socket.poll_send(cx) {
                 Poll::Ready(Ok(true)) => continue,
-                // An error of the socket shows to its reader as well, which ends the connection in order.
+                // An error of the socket shows to its reader as well, which ends the connection in
+                // order.
                 Poll::Ready(Ok(false) | Err(_)) | Poll::Pending => {}
             }
             if accepted.is_ready() {
@@ -103,8 +105,8 @@ impl Driver {
     }
 }
 
-/// A stream may hold its window of unread bytes, and the connection those of all its streams: so a stream whose pod
-/// reads slowly never takes credit from the others.
+/// A stream may hold its window of unread bytes, and the connection those of all its streams: so a
+/// stream whose pod reads slowly never takes credit from the others.
 fn server_builder(limits: &LimitSettings) -> server::Builder {
     let streams = limits.requests_max.min(STREAMS_MAX);
     let mut builder = server::Builder::new();
@@ -124,7 +126,8 @@ pub(super) fn connection_window(stream_window: u32, streams: u32) -> u32 {
     stream_window.saturating_mul(streams).clamp(MIN_CONNECTION_WINDOW, MAX_WINDOW)
 }
 
-/// How much of one stream h2 may hold for a peer that does not read: as much as the other side may have sent.
+/// How much of one stream h2 may hold for a peer that does not read: as much as the other side may
+/// have sent.
 pub(super) fn send_buffer(limits: &LimitSettings) -> usize {
     usize::try_from(limits.stream_window_bytes).unwrap_or(usize::MAX)
 }
@@ -133,7 +136,8 @@ pub(super) fn send_buffer(limits: &LimitSettings) -> usize {
 pub(super) const STREAMS_MAX: u32 = 1024;
 /// Streams that we reset and of which frames may still arrive.
 const RESET_STREAMS_MAX: usize = 256;
-/// How far above `limits.header_list_bytes` a list of headers may be and still be read, to be refused.
+/// How far above `limits.header_list_bytes` a list of headers may be and still be read, to be
+/// refused.
 const HEADER_LIST_SLACK: u32 = 4;
 /// Every connection begins with this window, by the protocol.
 const MIN_CONNECTION_WINDOW: u32 = 65_535;

@@ -160,7 +160,8 @@ fn failed(error: &h2::Error) -> Ended {
     let failure = match reset {
         Some(Reason::REFUSED_STREAM) => Failure::RefusedStream,
         Some(_) => Failure::Reset,
-        // h2 gives this error to the streams beyond the last one that the pod named, and to no other.
+        // h2 gives this error to the streams beyond the last one that the pod named, and to no
+        // other.
         None if error.is_go_away() && error.is_remote() => Failure::GoAwayBeyond,
         None => Failure::Lost,
     };

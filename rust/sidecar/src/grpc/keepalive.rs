@@ -1,4 +1,5 @@
 //! Finds out whether a silent peer is still there.
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Asks a peer that was silent for a period whether it is there, and calls it gone after another silent period.
+/// Asks a peer that was silent for a period whether it is there, and calls it gone after another
+/// silent period.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     period: Duration,
@@ -30,7 +32,7 @@ impl Keepalive {
         Self { period, timer: Box::pin(sleep(period)), ping, bytes_seen: 0, is_asked: false }
     }
 
-    /// Ready at the end of each period, with what `bytes_read` (ever) shows.
+    /// Ready at the end of each period, with what `bytes_read` (ever) shows. To be polled again then.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -46,9 +48,6 @@ impl Keepalive {
             return Poll::Pending;
         }
         self.timer.as_mut().reset(Instant::now() + self.period);
-        // The timer must be polled once to wake this task again.
-        cx.waker().wake_by_ref();
-
         let bytes = bytes_read();
         let is_silent = bytes == self.bytes_seen;
         self.bytes_seen = bytes;
@@ -64,5 +63,3 @@ impl Keepalive {
         Poll::Ready(Silence::Tolerable)
     }
 }
-
-use std::future::Future;

@@ -74,10 +74,12 @@ async fn accept(listener: &TcpListener, gateway: &Rc<Gateway>, drain: Drain) {
 /// Connects to the pods of new settings, and wakes the requests at pods that were found down.
 async fn follow_changes(gateway: Rc<Gateway>) {
     let mut changes = gateway.shared.changes();
+    let mut downs = 0;
     while changes.changed().await.is_ok() {
-        let seen = *changes.borrow_and_update();
+        let now = *changes.borrow_and_update();
         let _connected = gateway.table();
-        if seen.downs > 0 {
+        if downs != now.downs {
+            downs = now.downs;
             gateway.announce_downs();
         }
     }

@@ -19,7 +19,8 @@ pub(crate) enum Speaks {
     Unknown,
 }
 
-/// Reads until it is clear what the peer speaks. Returns that and what was read; nothing if the peer left first.
+/// Reads until it is clear what the peer speaks. Returns that and what was read; nothing if the
+/// peer left first.
 pub(crate) async fn sniff(stream: &mut TcpStream) -> Option<(Speaks, Bytes)> {
     let mut first = BytesMut::with_capacity(READ_BYTES);
     loop {
@@ -47,8 +48,8 @@ fn classify(first: &[u8]) -> Option<Speaks> {
     }
 }
 
-/// Tells an HTTP/1 client what this port speaks, and waits a moment for it to close first: closing with unread
-/// bytes would reset the connection and could take the answer with it.
+/// Tells an HTTP/1 client what this port speaks, and waits a moment for it to close first: closing
+/// with unread bytes would reset the connection and could take the answer with it.
 pub(crate) async fn refuse_http1(mut stream: TcpStream, patience: Duration) {
     let answer = async {
         stream.write_all(HTTP1_ANSWER.as_bytes()).await?;
@@ -75,8 +76,8 @@ const HTTP1_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-length: 135\r\n\
     connection: close\r\n\
     \r\n\
-    This port speaks gRPC over HTTP/2 without TLS. Use a gRPC client (or HTTP/2 with prior knowledge); \
-    it does not answer HTTP/1 requests.\n";
+    This port speaks gRPC over HTTP/2 without TLS. \
+    Use a gRPC client (or HTTP/2 with prior knowledge); it does not answer HTTP/1 requests.\n";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! A socket that collects what is written and sends it once a turn of the loop.
 //!
-//! HTTP/2 writes many small frames. Left alone, h2 flushes after each large one and whenever its own buffer is
-//! full; here a flush waits until the driver of the connection has handled everything there was to handle, so that
-//! a batch of answers is one system call.
+//! HTTP/2 writes many small frames. Left alone, h2 flushes after each large one and whenever its
+//! own buffer is full; here a flush waits until the driver of the connection has handled everything
+//! there was to handle, so that a batch of answers is one system call.
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
-/// A handle to a [`Socket`] with its buffer. One clone belongs to h2, one to the driver of the connection.
+/// A handle to a [`Socket`] with its buffer. One clone belongs to h2, one to the driver of the
+/// connection.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchedSocket(Rc<RefCell<State>>);
 

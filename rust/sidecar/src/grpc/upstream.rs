@@ -15,7 +15,7 @@ use hashroute_dataplane::health::Event;
 use http::Request;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::connection::{STREAMS_MAX, connection_window, send_buffer};
 use super::socket::BatchedSocket;
@@ -31,11 +31,15 @@ pub(crate) struct Upstream {
     address: String,
     links: RefCell<Vec<Link>>,
     link_ids: Cell<u64>,
-    /// Whether the last attempt to connect failed and none has succeeded since.
+    /// Whether the last attempt to connect failed.
     is_failing: Cell<bool>,
+    /// How many attempts to connect have failed.
+    failures: Cell<u64>,
     is_retired: Cell<bool>,
     /// Wakes the keeper: a connection is missing.
     wanted: Notify,
+    /// Wakes the keeper from its pause after a failure.
+    urged: Notify,
     /// Wakes requests that wait for a connection or for room on one.
     changed: Rc<Notify>,
     /// Wakes requests when the pod was found down.
@@ -60,6 +64,17 @@ pub(crate) struct Opened {
     pub(crate) counted: StreamCount,
 }
 
+/// What a request does at a pod to which the last attempt to connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It goes elsewhere.
+    None,
+    /// It waits for the next attempt, whenever that is due.
+    ForNext,
+    /// The pod has since been seen alive: it has an attempt made now, and waits for that.
+    ForOneNow,
+}
+
 /// Why no stream was opened. Nothing of the request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotOpened {
@@ -79,8 +94,8 @@ pub(crate) struct StreamCount {
 impl Drop for StreamCount {
     fn drop(&mut self) {
         self.streams.set(self.streams.get() - 1);
-        // Costs a load unless a request waits for the room.
-        self.changed.notify_waiters();
+        // There is room for one request that waits for it.
+        self.changed.notify_one();
     }
 }
 
@@ -94,8 +109,10 @@ impl Upstream {
             links: RefCell::default(),
             link_ids: Cell::default(),
             is_failing: Cell::default(),
+            failures: Cell::default(),
             is_retired: Cell::default(),
             wanted: Notify::new(),
+            urged: Notify::new(),
             changed: Rc::default(),
             down: Notify::new(),
         });
@@ -112,6 +129,7 @@ impl Upstream {
         self.is_retired.set(true);
         self.links.borrow_mut().clear();
         self.wanted.notify_one();
+        self.urged.notify_one();
         self.changed.notify_waiters();
     }
 
@@ -126,27 +144,29 @@ impl Upstream {
         self.down.notified().await;
     }
 
-    /// Opens a stream for the request that `head` makes, as soon as there is a connection with room for it.
-    ///
-    /// An `is_patient` request also waits for the next attempt to connect if the last one failed; others give up
-    /// at once.
+    /// Opens a stream for the request that `head` makes, as soon as there is a connection with room
+    /// for it. If the last attempt to connect failed, `patience` says what then.
     pub(crate) async fn open(
         &self,
         head: impl Fn() -> Request<()>,
         is_end: bool,
-        is_patient: bool,
+        patience: Patience,
     ) -> Result<Opened, NotOpened> {
-        let mut patience = is_patient;
+        let failures = self.failures.get();
         loop {
             if let Some(opened) = self.try_open(&head, is_end)? {
                 return Ok(opened);
             }
-            if self.is_retired.get() || (self.is_failing.get() && !patience) {
+            let has_waited = self.failures.get() != failures;
+            let has_patience = !has_waited && patience != Patience::None;
+            if self.is_retired.get() || (self.is_failing.get() && !has_patience) {
                 return Err(NotOpened::Unreachable);
+            }
+            if patience == Patience::ForOneNow {
+                self.urged.notify_one();
             }
             self.wanted.notify_one();
             self.changed.notified().await;
-            patience = false;
         }
     }
 
@@ -172,7 +192,8 @@ impl Upstream {
         Ok(None)
     }
 
-    /// Whether the keeper is to connect: there is no connection, or all are full and another is allowed.
+    /// Whether the keeper is to connect: there is no connection, or all are full and another is
+    /// allowed.
     fn wants_link(&self) -> bool {
         let mut links = self.links.borrow_mut();
         let mut open = 0;
@@ -214,7 +235,8 @@ impl Link {
     }
 
     fn said_goodbye(&mut self) -> bool {
-        matches!(self.poll_ready(), Poll::Ready(Err(error)) if error.is_go_away() && error.is_remote())
+        let ready = self.poll_ready();
+        matches!(ready, Poll::Ready(Err(error)) if error.is_go_away() && error.is_remote())
     }
 
     fn poll_ready(&mut self) -> Poll<Result<(), h2::Error>> {
@@ -238,17 +260,18 @@ async fn keep(upstream: Rc<Upstream>) {
             }
             Ok(Err(_)) | Err(_) => {
                 upstream.is_failing.set(true);
+                upstream.failures.set(upstream.failures.get() + 1);
                 upstream.report(Event::ConnectionRefused);
                 upstream.changed.notify_waiters();
-                sleep(backoff).await;
+                let _woken = timeout(backoff, upstream.urged.notified()).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
         }
     }
 }
 
-/// Connects, and waits for the pod's settings: a process that stands still gets its connections from
-/// the kernel, but not its settings from them.
+/// Connects, and waits for the pod's settings: a process that stands still gets its connections
+/// from the kernel, but not its settings from them.
 async fn establish(upstream: &Rc<Upstream>) -> Result<(), Box<dyn std::error::Error>> {
     let limits = upstream.shared.limits;
     let socket = connect(&upstream.address, limits.keepalive).await?;

@@ -34,5 +34,6 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn poll_interval() {
-    tokio::time::sleep(Duration::from_millis(2)).await; // the interval at which a condition is polled
+    const POLL_INTERVAL: Duration = Duration::from_millis(2);
+    tokio::time::sleep(POLL_INTERVAL).await; // how often a condition is polled
 }

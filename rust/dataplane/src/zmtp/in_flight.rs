@@ -164,12 +164,6 @@ impl<T> InFlight<T> {
         self.remove(RequestId::new(self.oldest, place.generation))
     }
 
-    /// When [`Self::expire`] will next have something to do.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.place(self.oldest).map(|place| place.deadline)
-    }
-
     /// Every request in the table, in no particular order. Cost: O(highest number in flight).
     pub fn iter(&self) -> impl Iterator<Item = (RequestId, &T)> {
         (0..).zip(&self.places).filter_map(|(index, place)| {

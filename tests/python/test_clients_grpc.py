@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -507,9 +507,18 @@ class TestPods:
             pass
         owner(router, pods).kill()
         until(lambda: not all(p.health == "up" for p in router.status().pods), "it still probes")
-        names = {thread.name for thread in threading.enumerate()}
-        before = time.monotonic()
+
+    def test_a_channel_that_is_forgotten_leaves_no_thread(self, router):
+        channel = hashroute.clients.grpc.channel(router)
+        assert describe(channel)
+        is_idle(router)
+        del channel
+        gc.collect()
         until(
             lambda: "hashroute-waiting" not in {thread.name for thread in threading.enumerate()},
-            f"threads end ({names}, {before})",
+            "its thread has ended",
         )
+
+    def test_a_router_for_another_transport_is_refused(self):
+        with pytest.raises(hashroute.ParameterError, match="transport='grpc'"):
+            hashroute.clients.grpc.channel(Router(["pod-a"]))

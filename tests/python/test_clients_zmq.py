@@ -178,6 +178,34 @@ class TestMistakes:
                 client.request("k", b"x")
             assert caught.value.outcome == "not_applied"
 
+    def test_an_address_without_a_transport_is_refused_with_the_right_one(self):
+        with pytest.raises(hashroute.ConfigurationError, match=r"write tcp://127\.0\.0\.1:1"):
+            Client(["127.0.0.1:1"])
+
+    def test_an_address_that_libzmq_cannot_use_costs_no_request(self, pods):
+        with router_of(pods) as router, Client(router, health=PATIENT) as client:
+            router.add(RingPod("pod-d", zmq="pigeon://coop"))
+            for number in range(50):
+                assert client.request(number, b"x")[-1] == b"x"
+            assert health(router)["pod-d"] == "down"
+
+    def test_a_router_for_another_transport_is_refused(self):
+        router = Router([RingPod("pod-a", grpc="127.0.0.1:1")], health=None)
+        with pytest.raises(hashroute.ParameterError, match="transport='zmq'"):
+            Client(router)
+
+    def test_a_defect_in_the_thread_leaves_nobody_waiting(self, pods, monkeypatch):
+        failed = []
+        monkeypatch.setattr(threading, "excepthook", failed.append)
+        monkeypatch.setattr("hashroute.clients._zmq_engine.Engine._receive", lambda *_: 1 / 0)
+        client = client_of(pods)
+        with pytest.raises(hashroute.InternalError, match="ZeroDivisionError"):
+            client.request("k", b"x")
+        with pytest.raises(hashroute.ClosedError):
+            client.request("k", b"x")
+        client.close()
+        assert len(failed) == 1
+
     def test_more_requests_than_the_client_may_have_are_refused(self, pods, monkeypatch):
         monkeypatch.setattr("hashroute.clients._zmq_engine.IN_FLIGHT_MAX", 3)
         with client_of(pods) as client:

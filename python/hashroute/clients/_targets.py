@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from hashroute._ring import Pod, Pods, Ring
+from hashroute.errors import ParameterError
 from hashroute.router import HealthOptions, Router
 
 if TYPE_CHECKING:
@@ -21,8 +22,17 @@ def router_of(
     """Returns the router for ``target``, and whether it was made here and is the caller's to close.
 
     A pod that is given as a str without an address is taken for its own address.
+
+    Raises:
+        ConfigurationError: no router can be made of it, or it is one for another transport.
     """
     if isinstance(target, Router):
+        if target.transport != transport:
+            raise ParameterError(
+                f"the router chooses pods by their address for {target.transport}, and this client "
+                f"speaks {transport}: make it with Router(..., transport={transport!r})",
+                parameter="transport",
+            )
         return target, False
     if isinstance(target, Ring):
         return Router(target, health=health, transport=transport), True

@@ -96,3 +96,5 @@ def _watch(client: weakref.ref[Waiting], router: Router, closed: threading.Event
             return
         # Also without a fall: an attempt may have been added just after one was told.
         waiting.tell()
+        # While this thread waits it must not be what keeps its client alive.
+        del waiting

@@ -21,6 +21,7 @@ from hashroute.clients._zmq_pods import PodSocket
 from hashroute.errors import (
     ClosedError,
     DeadlineExceededError,
+    InternalError,
     MalformedRequestError,
     NoPodError,
     RequestError,
@@ -116,8 +117,6 @@ class Engine:
     def stop(self) -> None:
         """Ends the thread; requests without an answer fail with :class:`ClosedError`."""
         with self._lock:
-            if self._is_stopped:
-                return
             self._is_stopped = True
             self._wanted.append(None)
         self._wake()
@@ -136,12 +135,23 @@ class Engine:
                     self._wakeup.send(b"!")
 
     def _run(self) -> None:
+        reason: HashrouteError = ClosedError("the client was closed before the answer came")
+        try:
+            self._loop()
+        except Exception as error:
+            # Whoever waits must hear of it; a thread that just ended would leave them waiting.
+            reason = InternalError(f"the thread of the client failed ({error!r}): please report it")
+            raise
+        finally:
+            self._close(reason)
+
+    def _loop(self) -> None:
         self._follow_view()
         next_tick = time.monotonic() + TICK_SECONDS
         while True:
             events = dict(self._poller.poll(self._patience_ms(next_tick)))
             if self._wake_end.fileno() in events and not self._take_wanted():
-                break
+                return
             for pod in list(self._pods.values()):
                 if pod.socket.socket in events:
                     self._receive(pod)
@@ -152,7 +162,6 @@ class Engine:
             if now >= next_tick:
                 next_tick = now + TICK_SECONDS
                 self._tick()
-        self._close()
 
     def _patience_ms(self, next_tick: float) -> int:
         first = self._deadlines[0][0] if self._deadlines else next_tick
@@ -186,20 +195,26 @@ class Engine:
         except NoPodError as error:
             self._fail(pending, pending.failure or error)
             return
-        pod = self._pod_of(pending.route)
+        # A ZeroMQ router chooses no pod without an address.
+        key = (pending.route.pod, pending.route.address or "")
+        pod = self._pods.get(key) or self._connect(key)
+        if pod is None:
+            self._router.report(key[0], "refused")
+            self._retry(pending, "not_sent", f"pod {key[0]!r} has no usable address: {key[1]!r}")
+            return
         if pod.socket.is_ready and pod.socket.send([pending.id, b"", *pending.frames]):
             pending.is_sent = True
             pod.sent[pending.id] = pending
         else:
             pod.unsent.append(pending)
 
-    def _pod_of(self, route: Route) -> Pod:
-        # A ZeroMQ router chooses no pod without an address.
-        key = (route.pod, route.address or "")
-        return self._pods.get(key) or self._connect(key)
-
-    def _connect(self, key: tuple[str, str]) -> Pod:
-        pod = self._pods[key] = Pod(*key, PodSocket(self._context, key[1], self._health))
+    def _connect(self, key: tuple[str, str]) -> Pod | None:
+        """Begins to connect to a pod; returns None if its address is none."""
+        try:
+            connection = PodSocket(self._context, key[1], self._health)
+        except zmq.ZMQError:
+            return None
+        pod = self._pods[key] = Pod(*key, connection)
         self._poller.register(pod.socket.socket, zmq.POLLIN)
         self._poller.register(pod.socket.monitor, zmq.POLLIN)
         return pod
@@ -346,14 +361,16 @@ class Engine:
         with self._lock:
             self._in_flight -= 1
 
-    def _close(self) -> None:
-        waiting = [
-            pending for pod in self._pods.values() for pending in (*pod.sent.values(), *pod.unsent)
-        ]
-        for pending in waiting:
-            self._fail(pending, ClosedError("the client was closed before the answer came"))
+    def _close(self, reason: HashrouteError) -> None:
+        with self._lock:
+            self._is_stopped = True
+            waiting = [pending for pending in self._wanted if pending is not None]
+            self._wanted.clear()
         for pod in self._pods.values():
+            waiting += [*pod.sent.values(), *pod.unsent]
             self._disconnect(pod)
+        for pending in waiting:
+            self._fail(pending, reason)
         with self._lock:
             self._is_closed = True
             self._wake_end.close()

@@ -30,6 +30,9 @@ class PodSocket:
 
     libzmq connects, and connects again; it asks the pod for a sign of life at each health interval
     and gives the connection up when none comes within the timeout.
+
+    Raises:
+        zmq.ZMQError: the address is none that libzmq can connect to.
     """
 
     def __init__(
@@ -50,7 +53,11 @@ class PodSocket:
         self.socket.reconnect_ivl = interval_ms
         self.socket.handshake_ivl = HANDSHAKE_MS
         self.monitor = self.socket.get_monitor_socket(READY | REFUSED | LOST)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def changes(self) -> list[Change]:
         """Returns what happened to the connection since the last call, in order."""

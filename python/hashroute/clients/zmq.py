@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hashroute._hashroute import key_bytes
 from hashroute.clients._targets import Target, router_of
 from hashroute.clients._zmq_engine import Engine, Pending, check_frame
-from hashroute.errors import MissingKeyError, ParameterError
+from hashroute.errors import ConfigurationError, MissingKeyError, ParameterError
 from hashroute.router import HealthOptions
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from hashroute import Key
+    from hashroute.router import Router
 
 __all__ = ["AsyncClient", "Client", "Target"]
 
@@ -50,6 +51,7 @@ class _Client:
         self._idempotent = idempotent
         self._timeout_seconds = _checked_timeout(timeout_seconds)
         self._router, self._is_router_ours = router_of(pods, transport="zmq", health=health)
+        _check_addresses(self._router)
         self._engine = Engine(self._router, health)
         # A client that is forgotten must not leave a thread and sockets behind.
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -180,6 +182,14 @@ class AsyncClient(_Client):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _check_addresses(router: Router) -> None:
+    for pod in router.ring.pods:
+        if pod.zmq is not None and "://" not in pod.zmq:
+            raise ConfigurationError(
+                f"pod {pod.id!r} has the ZeroMQ address {pod.zmq!r}; write tcp://{pod.zmq}"
+            )
 
 
 def _checked_timeout(seconds: float) -> float:

@@ -183,3 +183,6 @@ impl Guard {
 
 /// One epoch sees few tries with different wishes; past this many the asker waits for the next.
 const RELEASES_MOST: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,6 @@ impl LeaseHolder {
         self.end = self.end.max(end);
     }
 }
+
+#[cfg(test)]
+mod tests;

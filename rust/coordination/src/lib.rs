@@ -15,6 +15,8 @@ mod message;
 mod planted;
 mod proposer;
 mod record;
+#[cfg(test)]
+mod testing;
 mod voter;
 
 pub use change::Change;

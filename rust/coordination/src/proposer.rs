@@ -325,3 +325,6 @@ const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// After this without an answer a call is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(25);
+
+#[cfg(test)]
+mod tests;

@@ -395,3 +395,6 @@ const PROPOSER_SILENCE: Duration = Duration::from_millis(75);
 
 /// The smallest time that passes between two readings that differ.
 const GRAIN: Duration = Duration::from_nanos(1);
+
+#[cfg(test)]
+mod tests;

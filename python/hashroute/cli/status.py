@@ -39,7 +39,7 @@ HEAD = (
     "spills",
     "failovers",
     "retries",
-    "down",
+    "last down",
 )
 RIGHT = {4, 5, 6, 7, 8, 9, 10}
 

@@ -28,7 +28,6 @@ class Replay:
         self._state = threading.Lock()
         self._items: deque[Any] = deque()
         self._first = 0
-        self._taken = 0
         self._is_exhausted = False
         self._is_whole = True
         self._newest: object = None
@@ -47,38 +46,35 @@ class Replay:
 
     def _read(self, token: object) -> Iterator[Any]:
         position = 0
-        while self._has(position) or self._pull():
+        while True:
             with self._state:
                 if position < self._first:
                     return  # This attempt failed long ago; what it would hear is gone.
-                if position - self._first >= len(self._items):
-                    continue
-                item = self._items[position - self._first]
-                position += 1
-                if token is self._newest:
-                    self._drop_before(position)
-            yield item
+                is_there = position - self._first < len(self._items)
+                if is_there:
+                    item = self._items[position - self._first]
+                    position += 1
+                    if token is self._newest:
+                        self._drop_before(position)
+                elif self._is_exhausted:
+                    return
+            if is_there:
+                yield item
+            else:
+                self._pull(position)
 
-    def _has(self, position: int) -> bool:
-        with self._state:
-            return position - self._first < len(self._items)
-
-    def _pull(self) -> bool:
-        """Takes one item from the source, or finds that another reader did; False at its end."""
-        with self._state:
-            taken = self._taken
+    def _pull(self, position: int) -> None:
+        """Takes the item at ``position`` from the source, if nobody else has."""
         with self._pulling:
             with self._state:
-                if self._taken != taken or self._is_exhausted:
-                    return not self._is_exhausted
+                if self._is_exhausted or position - self._first < len(self._items):
+                    return  # Another reader was faster.
             item = next(self._source, _END)
             with self._state:
-                self._taken += 1
                 if item is _END:
                     self._is_exhausted = True
                 else:
                     self._items.append(item)
-                return not self._is_exhausted
 
     def _drop_before(self, position: int) -> None:
         if position > REPLAYED_MAX:

@@ -12,7 +12,6 @@ BUILD := $(VENV)/.build
 CARGO := cargo
 CARGO_FLAGS := --locked
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
-ROUNDS ?= 5
 
 .PHONY: help setup build demo test verify fix test-rust test-python bench fuzz lock clean
 
@@ -57,6 +56,16 @@ test-python: build  ## the Python surface and real processes on loopback
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
+bench: build  ## every benchmark beside its peers, then the tables of docs/benchmarks.md (needs haproxy, nginx-light, libzmq3-dev)
+	mkdir -p bench-report
+	$(CARGO) build $(CARGO_FLAGS) --release --package hashroute-sidecar --examples
+	$(BIN)/python -m benches.ring --json bench-report/ring.json
+	$(BIN)/python -m pytest benches/python --benchmark-enable --benchmark-disable-gc \
+		--benchmark-timer=time.process_time --benchmark-max-time=0.2 --benchmark-json=bench-report/python.json
+	$(BIN)/python -m benches.grpc.run --json bench-report/grpc.json
+	$(BIN)/python -m benches.zmq.run --json bench-report/zmq.json
+	$(BIN)/python -m benches.report
 
 fix: setup  ## formatters and safe lint fixes
 	$(CARGO) fmt --all

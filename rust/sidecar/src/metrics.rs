@@ -140,7 +140,7 @@ impl Histogram {
     }
 }
 
-/// A [`Histogram`] at one moment.
+/// How long requests took, up to one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatencySnapshot {
     /// `grpc` or `zmq`.

@@ -61,6 +61,8 @@ pub struct Member {
     suspect: Option<Writer>,
     /// Changes that were asked for, the next one first.
     wishes: VecDeque<Change>,
+    /// Whether one came since the last tick: then the next one is due.
+    wished: bool,
     /// Whether the try under way, or the last one, is for the first of them.
     asked: bool,
     /// How many tries for the first of them failed.
@@ -95,6 +97,7 @@ impl Member {
             accepted_elsewhere: false,
             suspect: None,
             wishes: VecDeque::new(),
+            wished: false,
             asked: false,
             tries: 0,
             takes_part: true,
@@ -151,6 +154,7 @@ impl Member {
             return Err(ChangeError::Busy { waiting });
         }
         self.wishes.push_back(change);
+        self.wished = true;
         Ok(())
     }
 
@@ -173,6 +177,7 @@ impl Member {
         }
         let proposing = match self.proposer.deadline() {
             Some(deadline) => deadline,
+            None if self.wished => self.ticked_at.max(self.next_proposal),
             // What there is to propose is found by the tick after the wait, or at the next call.
             None if self.next_proposal > self.ticked_at => self.next_proposal,
             None => Duration::MAX,
@@ -183,6 +188,7 @@ impl Member {
     /// Does what is due. `dice` is a random number never used before.
     pub fn tick(&mut self, now: Duration, dice: u64) -> Vec<MemberAction> {
         self.ticked_at = now;
+        self.wished = false;
         if !self.takes_part {
             return Vec::new();
         }

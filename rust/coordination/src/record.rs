@@ -394,3 +394,6 @@ pub(crate) fn check_voters(voters: &[VoterEntry]) -> Result<(), ChangeError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

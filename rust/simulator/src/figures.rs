@@ -112,9 +112,9 @@ fn gaps(seed: u64, parameters: LeaseParameters, members: usize, trouble: Trouble
                 *last = now;
                 return true;
             }
-            let again = world.writer_of(&record, resource).is_some_and(|place| {
-                place != victim || trouble == Trouble::KillAndRestart
-            });
+            let again = world
+                .writer_of(&record, resource)
+                .is_some_and(|place| place != victim || trouble == Trouble::KillAndRestart);
             if again {
                 gaps.push(now - *last);
             }

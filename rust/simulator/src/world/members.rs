@@ -159,6 +159,7 @@ impl World {
         let writer = member.writer().clone();
         if member.wish(change.clone()).is_ok() {
             self.observed.asked(&writer, change);
+            self.schedule_wake(place);
         }
     }
 

@@ -1,0 +1,122 @@
+use super::*;
+use crate::testing::{both, entry, first, join, pod, slot, without_a, writer};
+
+fn slots() -> impl Iterator<Item = Resource> {
+    (0..8).map(slot)
+}
+
+fn group() -> Resource {
+    Resource::Group(Arc::from("gateway"))
+}
+
+fn with_group() -> Record {
+    let (name, candidates) = (Arc::from("gateway"), vec![pod("a"), pod("b")]);
+    both().next(&Change::AddGroup { name, candidates }).unwrap()
+}
+
+#[test]
+fn nobody_owns_anything_before_the_first_process_joins() {
+    assert!(slots().all(|slot| first().owner(&slot).is_none()));
+    let one = join(&first(), "a", 1);
+    assert!(slots().all(|slot| one.owner(&slot) == Some(writer("a", 1))));
+}
+
+#[test]
+fn a_slot_keeps_its_term_while_its_process_does() {
+    let (one, two) = (join(&first(), "a", 1), both());
+    for slot in slots() {
+        let stays = two.owner(&slot) == one.owner(&slot);
+        let term = if stays { one.term(&slot).unwrap() } else { two.epoch() };
+        assert_eq!(two.term(&slot), Some(term));
+    }
+    let again = join(&two, "a", 2);
+    for slot in slots().filter(|slot| again.owner(slot) == Some(writer("a", 2))) {
+        assert_eq!(again.term(&slot), Some(again.epoch()), "another process, another term");
+    }
+}
+
+#[test]
+fn losers_are_the_processes_that_own_less() {
+    let two = both();
+    assert_eq!(two.losers(&without_a()), [writer("a", 1)]);
+    assert_eq!(two.losers(&join(&two, "b", 2)), [writer("b", 1)]);
+    assert_eq!(two.losers(&two.next(&Change::Nothing).unwrap()), []);
+    let nobody = without_a().next(&Change::Fail(writer("b", 1))).unwrap();
+    assert_eq!(without_a().losers(&nobody), [writer("b", 1)], "also if nobody gets it");
+}
+
+#[test]
+fn a_group_is_led_by_the_best_candidate_until_it_fails_or_is_moved() {
+    let led = with_group();
+    assert_eq!(led.owner(&group()), Some(writer("a", 1)));
+    assert_eq!(led.term(&group()), Some(led.epoch()));
+    let (name, leader) = (Arc::from("gateway"), pod("b"));
+    let moved = led.next(&Change::Lead { group: name, leader }).unwrap();
+    assert_eq!(moved.owner(&group()), Some(writer("b", 1)));
+    assert_eq!(led.losers(&moved), [writer("a", 1)]);
+    let failed = led.next(&Change::Fail(writer("a", 1))).unwrap();
+    assert_eq!(failed.owner(&group()), Some(writer("b", 1)));
+    let back = join(&failed, "a", 2);
+    assert_eq!(back.owner(&group()), Some(writer("b", 1)), "who leads goes on leading");
+    assert_eq!(back.term(&group()), failed.term(&group()));
+}
+
+#[test]
+fn a_drained_pod_owns_nothing_and_its_next_process_does_again() {
+    let drained = with_group().next(&Change::Drain(pod("a"))).unwrap();
+    assert!(slots().all(|slot| drained.owner(&slot) == Some(writer("b", 1))));
+    assert_eq!(drained.owner(&group()), Some(writer("b", 1)));
+    assert!(drained.names(&writer("a", 1)), "it is a member all the same");
+    let again = join(&drained, "a", 2);
+    assert!(slots().any(|slot| again.owner(&slot) == Some(writer("a", 2))));
+}
+
+#[test]
+fn what_cannot_be_changed_is_said() {
+    let led = with_group();
+    let (known, unknown): (Arc<str>, Arc<str>) = (Arc::from("gateway"), Arc::from("other"));
+    let lead = |group: &Arc<str>, name: &str| {
+        led.next(&Change::Lead { group: Arc::clone(group), leader: pod(name) }).unwrap_err().code()
+    };
+    assert_eq!(lead(&unknown, "a"), "unknown_group");
+    assert_eq!(lead(&known, "x"), "no_writer");
+    let three = join(&led, "c", 1);
+    let stranger = Change::Lead { group: Arc::clone(&known), leader: pod("c") };
+    assert_eq!(three.next(&stranger).unwrap_err().code(), "not_a_candidate");
+    let again = Change::AddGroup { name: known, candidates: Vec::new() };
+    let code = |change: &Change| led.next(change).unwrap_err().code();
+    assert_eq!(code(&again), "duplicate_group");
+    assert_eq!(code(&Change::Fail(writer("a", 2))), "no_writer");
+    assert_eq!(code(&Change::Drain(pod("x"))), "unknown_pod");
+    let (joining, incarnation) = (Pod::new(pod("a")), Incarnation(1));
+    assert_eq!(code(&Change::Join { pod: joining, incarnation }), "already_writer");
+    let replace = |old, new| Change::ReplaceVoter { old: VoterId(old), new: entry(new) };
+    assert_eq!(code(&replace(9, 4)), "unknown_voter");
+    assert_eq!(code(&replace(1, 2)), "voters");
+}
+
+#[test]
+fn terms_that_the_history_does_not_give_may_not_follow() {
+    let (before, after) = (both(), without_a());
+    assert_eq!(after.check_follows(&before), Ok(()));
+    assert!(before.check_follows(&before).is_err(), "not the next epoch");
+    let (view, voters) = (after.view().clone(), after.voters().to_vec());
+    let (writers, terms) = (after.writers().clone(), before.slot_terms().to_vec());
+    let (cluster, parameters) = (after.cluster(), after.parameters());
+    let forged = Record::restore(cluster, parameters, voters, view, writers, vec![], terms);
+    assert!(forged.unwrap().check_follows(&before).is_err(), "terms of the owner before");
+}
+
+#[test]
+fn what_is_restored_is_checked() {
+    let record = both();
+    let restore = |slots: usize, writers: BTreeMap<PodId, Incarnation>| {
+        let (voters, view) = (record.voters().to_vec(), record.view().clone());
+        let terms = record.slot_terms()[..slots].to_vec();
+        let (cluster, parameters) = (record.cluster(), record.parameters());
+        Record::restore(cluster, parameters, voters, view, writers, vec![], terms)
+    };
+    assert_eq!(restore(8, record.writers().clone()), Ok(record.clone()));
+    assert!(restore(7, record.writers().clone()).is_err());
+    assert!(restore(8, BTreeMap::from([(pod("x"), Incarnation(1))])).is_err());
+}

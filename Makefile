@@ -65,6 +65,7 @@ bench: build  ## every benchmark beside its peers, then the tables of docs/bench
 		--benchmark-timer=time.process_time --benchmark-max-time=0.2 --benchmark-json=bench-report/python.json
 	$(BIN)/python -m benches.grpc.run --json bench-report/grpc.json
 	$(BIN)/python -m benches.zmq.run --json bench-report/zmq.json
+	$(BIN)/python -m benches.load.run --json bench-report/load.json
 	$(BIN)/python -m benches.report
 
 fix: setup  ## formatters and safe lint fixes

@@ -148,6 +148,15 @@ def _relay_tables(
     return [_table(("way", *FIGURES), absolute), _table(headings, ratios)]
 
 
+def _load_tables(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for run in document["runs"]:
+        way = run["way"] if run["c"] is None else f"c = {run['c']:g}: {run['way']}"
+        figures = (f"{run['peak_by_mean']:.2f}", f"{run['off_home']:.2%}", f"{run['probes']:.2f}")
+        rows.append((f"{run['pods']} pods, {way}", *figures))
+    return [_table(("way", "peak / mean load", "requests off home", "probes a request"), rows)]
+
+
 def _rounds(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the runs by round, and in each round by way."""
     rounds: dict[int, dict[str, Any]] = {}
@@ -205,6 +214,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "python": _python_tables,
     "grpc": _grpc_tables,
     "zmq": _zmq_tables,
+    "load": _load_tables,
 }
 """What makes the tables of each file of figures."""
 

@@ -144,16 +144,34 @@ class TwinRing:
         return self.seats[self.owners[slot]].pod.name
 
     def preference(self, slot: int) -> list[str]:
-        """The owner, then one pod of each zone not yet named, then the rest; by time of visit."""
+        """The owner, then one pod of each zone not yet named, then the rest.
+
+        Within both: first who would take the slot if the owner's zone were lost, then by time.
+        """
         first = self.seats[self.owners[slot]]
         others = [seat for seat in self.seats if seat is not first]
         others.sort(key=lambda seat: seat.time(seat.visit(slot)))
+        others.sort(key=lambda seat: not self._takes(seat, slot))
         named = {first.zone}
         fresh, rest = [], []
         for seat in others:
             (rest if seat.zone in named else fresh).append(seat)
             named.add(seat.zone)
         return [seat.pod.name for seat in (first, *fresh, *rest)]
+
+    def _takes(self, seat: TwinSeat, slot: int) -> bool:
+        first = self.seats[self.owners[slot]]
+        gone = [one for one in self.seats if one.zone == first.zone]
+        if seat in gone:
+            gone = [first]
+        lost = sum(self.owners.count(self.seats.index(one)) for one in gone)
+        return seat.visit(slot) * max(0, self.slots - 2 * lost) < self._reach(seat) * self.slots
+
+    def _reach(self, seat: TwinSeat) -> int:
+        """The visits before this one are those that the pod would accept now."""
+        j = self.seats.index(seat)
+        visits = [k for k in range(self.slots) if self.owners[seat.slot(k)] == j]
+        return self.slots if len(visits) < seat.capacity else max(visits, default=0)
 
     def slot(self, key: bytes) -> int:
         """The high bits of the hash of the key."""

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, Slot, View, hash_key};
+use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, Slot, View, Weight, hash_key};
 
 const PODS: [u32; 4] = [2, 16, 128, 1000];
 const KEYS: u64 = 4096;
@@ -77,6 +77,29 @@ fn build(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ring", pods), |bencher| {
             bencher.iter(|| Ring::build(black_box(view.clone())).unwrap());
         });
+        group.bench_function(BenchmarkId::new("maglev", pods), |bencher| {
+            bencher.iter(|| Maglev::build(black_box(pods)));
+        });
+    }
+    group.finish();
+}
+
+/// One pod joins, leaves or gets another weight; beside it, what [`build`] measures.
+fn follow(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one change");
+    for pods in PODS {
+        let ring = ring(pods);
+        let heavier = Weight::new(1.5).unwrap();
+        let changes = [
+            ("join", ring.view().with_pod(Pod::new(PodId::new("one-more").unwrap())).unwrap()),
+            ("leave", ring.view().without_pod("pod-0001").unwrap()),
+            ("reweight", ring.view().with_weight("pod-0001", heavier).unwrap()),
+        ];
+        for (name, view) in changes {
+            group.bench_function(BenchmarkId::new(name, pods), |bencher| {
+                bencher.iter(|| ring.follow(black_box(view.clone())).unwrap());
+            });
+        }
         group.bench_function(BenchmarkId::new("maglev", pods), |bencher| {
             bencher.iter(|| Maglev::build(black_box(pods)));
         });
@@ -160,6 +183,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1000));
-    targets = lookup, build, preference, plan
+    targets = lookup, build, follow, preference, plan
 }
 criterion_main!(benches);

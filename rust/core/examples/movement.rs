@@ -1,5 +1,6 @@
-//! How many slots random joins and leaves move, divided by the least possible; and how many of the
-//! slots of a pod that left went to the next pod of their preference list.
+//! How well a table follows its view: how many slots random joins and leaves move, divided by the
+//! least possible; how many slots of a pod that left went to the next pod of their preference list;
+//! and how many slots of a lost zone went to the first pod of their list outside it.
 //! `cargo run --release -p hashroute-core --example movement`.
 #![allow(clippy::print_stdout, reason = "this program's work is to print")]
 
@@ -25,10 +26,48 @@ fn main() -> Result<(), Box<dyn Error>> {
         let inherited = f64::from(history.inherited) / f64::from(history.orphaned);
         let fullest = history.fullest;
         println!(
-            "{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {fullest:14.3} {inherited:10.3}"
+            "{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {fullest:14.3} {inherited:10.4}"
         );
     }
+    println!("slots of a lost zone that went where their preference list said");
+    println!("   slots epsilon  pods  zones  foretold");
+    for pods in [16, 128, 1000] {
+        for zones in [2, 3, 4] {
+            let share = lost_zones(Parameters::default(), pods, zones)?;
+            println!("   65536    0.05 {pods:5} {zones:6} {share:9.4}");
+        }
+    }
     Ok(())
+}
+
+/// The part of all slots whose list foretold who got them, over the loss of each zone in turn.
+fn lost_zones(parameters: Parameters, pods: u64, zones: u64) -> Result<f64, Box<dyn Error>> {
+    let pod = |number: u64| -> Result<Pod, Box<dyn Error>> {
+        let id = PodId::new(&format!("pod-{number}"))?;
+        let zone = Some(format!("zone-{}", number % zones).as_str().into());
+        Ok(Pod { zone, ..Pod::new(id) })
+    };
+    let pods = (0..pods).map(pod).collect::<Result<Vec<_>, _>>()?;
+    let before = Ring::build(View::new(Epoch::new(1), parameters, pods.clone())?)?;
+    let (mut foretold, mut orphaned) = (0, 0);
+    for zone in 0..zones {
+        let lost = format!("zone-{zone}");
+        let stays = |pod: &Pod| pod.zone.as_deref() != Some(lost.as_str());
+        let left = pods.iter().filter(|pod| stays(pod)).cloned().collect();
+        let after = Ring::build(View::new(Epoch::new(2), parameters, left)?)?;
+        for slot in (0..parameters.slots()).map(Slot::new) {
+            let pods = before.preference(slot).filter_map(|pod| before.view().pod(pod));
+            let mut list = pods.peekable();
+            if list.peek().is_some_and(|owner| stays(owner)) {
+                continue;
+            }
+            let heir = list.find(|pod| stays(pod)).map(|pod| &pod.id);
+            let owner = after.view().pod(after.owner(slot)).map(|pod| &pod.id);
+            orphaned += 1;
+            foretold += u32::from(heir == owner);
+        }
+    }
+    Ok(f64::from(foretold) / f64::from(orphaned))
 }
 
 #[derive(Default)]

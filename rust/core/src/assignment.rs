@@ -21,6 +21,17 @@ pub(crate) struct Assignment {
     pub(crate) owners: Vec<u16>,
     /// By place: how many slots it owns.
     pub(crate) counts: Vec<u32>,
+    /// By place: a visit after which it owns nothing; its latest slot's own if it is full.
+    pub(crate) latest: Vec<u32>,
+}
+
+impl Assignment {
+    /// By place: the visits before this one are those to slots that it would take now.
+    pub(crate) fn reaches(&self, slots: u32, capacities: &[u32]) -> Vec<u32> {
+        let counts = self.counts.iter().zip(capacities);
+        let full = counts.map(|(count, capacity)| count == capacity);
+        full.zip(&self.latest).map(|(full, latest)| if full { *latest } else { slots }).collect()
+    }
 }
 
 /// Gives all slots away. `capacities`, by contender, must add up to the number of slots or more.
@@ -36,6 +47,7 @@ pub(crate) fn assign(
         contenders,
         room: capacities.to_vec(),
         next_visits: vec![0; contenders.len()],
+        latest: vec![0; contenders.len()],
         owners: vec![NOBODY; slots as usize],
         settled: vec![0; (slots as usize).div_ceil(64)],
         fresh: Vec::new(),
@@ -52,10 +64,10 @@ pub(crate) fn assign(
     }
     race.finish();
     let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
-    Assignment { owners: race.owners, counts }
+    Assignment { owners: race.owners, counts, latest: race.latest }
 }
 
-const NOBODY: u16 = u16::MAX;
+pub(crate) const NOBODY: u16 = u16::MAX;
 
 /// How long a window is: the visits in it are at most a quarter of the number of slots. Longer
 /// windows displace more often, shorter ones start every contender more often.
@@ -73,6 +85,9 @@ struct Race<'a> {
     room: Vec<u32>,
     /// By contender: its first visit that has not been looked at.
     next_visits: Vec<u32>,
+    /// By contender: the latest visit that gave it a slot. It may have lost that slot since, but
+    /// then it has room, or went on until it was full again.
+    latest: Vec<u32>,
     /// By slot: who has it.
     owners: Vec<u16>,
     /// One bit a slot: it was taken in an earlier window, so nobody can displace its owner.
@@ -169,6 +184,7 @@ impl Race<'_> {
             self.room[other] += 1;
         }
         self.owners[slot as usize] = place_number(place);
+        self.latest[place] = visit;
         self.room[place] -= 1;
     }
 
@@ -180,9 +196,11 @@ impl Race<'_> {
             .map(|(place, _)| place)
             .collect();
         if let [only] = running[..] {
-            for owner in self.owners.iter_mut().filter(|owner| **owner == NOBODY) {
-                *owner = only;
-                self.room[usize::from(only)] -= 1;
+            let order = self.contenders[usize::from(only)].permutation;
+            for slot in 0..self.slots {
+                if self.owners[slot as usize] == NOBODY {
+                    self.give(slot, order.visit(slot), only);
+                }
             }
             return;
         }
@@ -199,23 +217,27 @@ impl Race<'_> {
             // Nobody fills up, so the order in which the slots are given away does not matter.
             for (_, place, visit) in visits {
                 let slot = self.contenders[usize::from(place)].permutation.slot(visit);
-                self.owners[slot as usize] = place;
-                self.room[usize::from(place)] -= 1;
+                self.give(slot, visit, place);
             }
             return;
         }
         let mut visits: BinaryHeap<_> = visits.into_iter().map(Reverse).collect();
         while let Some(Reverse((_, place, visit))) = visits.pop() {
             let slot = self.contenders[usize::from(place)].permutation.slot(visit);
-            let room = &mut self.room[usize::from(place)];
-            if *room > 0 {
-                *room -= 1;
-                self.owners[slot as usize] = place;
+            if self.room[usize::from(place)] > 0 {
+                self.give(slot, visit, place);
             } else {
                 running.retain(|place| self.room[usize::from(*place)] > 0);
                 visits.extend(self.first_visit(slot, &running).map(Reverse));
             }
         }
+    }
+
+    fn give(&mut self, slot: u32, visit: u32, place: u16) {
+        self.owners[slot as usize] = place;
+        let place = usize::from(place);
+        self.latest[place] = self.latest[place].max(visit);
+        self.room[place] -= 1;
     }
 
     /// The earliest visit to `slot` by one of `running`: when, by whom, and which of its visits.

@@ -99,6 +99,15 @@ impl Permutation {
         }
     }
 
+    /// What undoes the three factors, in their order.
+    pub(crate) fn inverses(self) -> [u32; 3] {
+        self.inverses
+    }
+
+    pub(crate) fn offset(self) -> u32 {
+        self.offset
+    }
+
     /// The slot of visit `visit`.
     #[inline]
     pub(crate) fn slot(self, visit: u32) -> u32 {

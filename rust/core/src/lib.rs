@@ -15,6 +15,7 @@ mod assignment;
 mod capacity;
 mod contender;
 mod error;
+mod follow;
 mod hash;
 mod id;
 mod logarithm;
@@ -25,6 +26,7 @@ mod preference;
 mod ring;
 mod view;
 mod view_json;
+mod visitors;
 mod weight;
 
 pub use advice::Advice;

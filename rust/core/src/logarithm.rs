@@ -28,6 +28,11 @@ impl Logarithm {
         Self { slots, grown }
     }
 
+    /// M.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots).unwrap_or(u32::MAX)
+    }
+
     /// The table of tau for quick reading.
     pub(crate) fn times(&self) -> Times<'_> {
         let sums = self.grown.as_deref().unwrap_or(&FIXED_SUMS);

@@ -7,14 +7,16 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::assignment::assign;
+use crate::assignment::{Assignment, assign};
 use crate::capacity;
 use crate::contender::{Contender, contenders};
 use crate::error::ViewError;
+use crate::follow::follow;
 use crate::hash::{Fnv1a, hash_key};
 use crate::id::{PodIndex, Slot};
 use crate::logarithm::Logarithm;
 use crate::view::View;
+use crate::visitors::Visitors;
 
 /// The owners of all slots of one view: immutable, and cheap to clone.
 ///
@@ -38,6 +40,15 @@ pub(crate) struct Parts {
     pub(crate) counts: Vec<u32>,
     pub(crate) capacities: Vec<u32>,
     pub(crate) bounds: Vec<u32>,
+    /// By zone as in `zones`: how many slots its pods own together.
+    pub(crate) zone_counts: Vec<u32>,
+    /// By contender, as are the lists after it: it owns no slot that it visits later than this,
+    /// and if it is full, this is the visit of its latest slot.
+    pub(crate) latest: Vec<u32>,
+    /// The visits before this one are those to slots that it would take now: all if
+    /// it has room, those before its latest slot's if it is full.
+    pub(crate) reaches: Vec<u32>,
+    pub(crate) visitors: Visitors,
     /// 0 until somebody asks: it takes as long as the rest of a build.
     digest: AtomicU64,
 }
@@ -49,34 +60,32 @@ impl Ring {
     ///
     /// [`ViewError::NoEligiblePod`] if every pod is draining or down.
     pub fn build(view: View) -> Result<Self, ViewError> {
-        let parameters = view.parameters();
-        let slots = parameters.slots();
-        let contenders = contenders(&view);
-        if contenders.is_empty() {
-            return Err(ViewError::NoEligiblePod { pods: view.pods().len() });
-        }
-        let logarithm = Logarithm::new(slots);
-        let room = capacity::capacities(parameters, &contenders);
-        let assignment = assign(slots, logarithm.times(), &contenders, &room);
+        let race = Entrants::of(&view)?;
+        let logarithm = Logarithm::new(view.parameters().slots());
+        let assignment = race.assign(&logarithm);
+        Ok(race.ring(view, logarithm, &assignment))
+    }
 
-        let by_pod = |values: &[u32]| {
-            let mut spread = vec![0; view.pods().len()];
-            for (contender, value) in contenders.iter().zip(values) {
-                spread[contender.pod.as_usize()] = *value;
-            }
-            spread
-        };
-        let capacities = by_pod(&room);
-        let bounds = by_pod(&capacity::bounds(parameters, &contenders));
-        let counts = by_pod(&assignment.counts);
-        let pods: Vec<u16> = contenders.iter().map(|contender| contender.pod.get()).collect();
-        let owners = assignment.owners.iter().map(|place| pods[usize::from(*place)]).collect();
-        let digest = AtomicU64::new(0);
-        let shift = u64::BITS - slots.trailing_zeros();
-        let zones = zones(&view);
-        let parts =
-            Parts { view, contenders, logarithm, zones, counts, capacities, bounds, digest };
-        Ok(Self { owners, shift, parts: Arc::new(parts) })
+    /// The ring of `view`, made from this one: the very ring that [`Ring::build`] would make, in
+    /// a fraction of the time if few pods join, leave or change weight. Where the tables agree
+    /// they are shared. A view with other parameters, or many changes, is built anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::NoEligiblePod`] if every pod is draining or down.
+    pub fn follow(&self, view: View) -> Result<Self, ViewError> {
+        if view.parameters() != self.view().parameters() {
+            return Self::build(view);
+        }
+        let race = Entrants::of(&view)?;
+        let logarithm = self.parts.logarithm.clone();
+        let assignment = follow(self, &view, &race.contenders, &race.capacities, &race.visitors)
+            .unwrap_or_else(|| race.assign(&logarithm));
+        let mut ring = race.ring(view, logarithm, &assignment);
+        if ring.owners == self.owners {
+            ring.owners = Arc::clone(&self.owners);
+        }
+        Ok(ring)
     }
 
     /// The view of this ring.
@@ -191,6 +200,63 @@ impl Ring {
     }
 }
 
+/// The pods of a view that may own slots, and how many each may own.
+struct Entrants {
+    contenders: Vec<Contender>,
+    capacities: Vec<u32>,
+    visitors: Visitors,
+}
+
+impl Entrants {
+    fn of(view: &View) -> Result<Self, ViewError> {
+        let parameters = view.parameters();
+        let contenders = contenders(view);
+        if contenders.is_empty() {
+            return Err(ViewError::NoEligiblePod { pods: view.pods().len() });
+        }
+        let capacities = capacity::capacities(parameters, &contenders);
+        let visitors = Visitors::new(parameters.slots(), &contenders);
+        Ok(Self { contenders, capacities, visitors })
+    }
+
+    fn assign(&self, logarithm: &Logarithm) -> Assignment {
+        assign(logarithm.slots(), logarithm.times(), &self.contenders, &self.capacities)
+    }
+
+    /// The ring of this assignment, with everything by pod of the view.
+    fn ring(self, view: View, logarithm: Logarithm, assignment: &Assignment) -> Ring {
+        let Self { contenders, capacities, visitors } = self;
+        let slots = view.parameters().slots();
+        let by_pod = |values: &[u32]| {
+            let mut spread = vec![0; view.pods().len()];
+            for (contender, value) in contenders.iter().zip(values) {
+                spread[contender.pod.as_usize()] = *value;
+            }
+            spread
+        };
+        let bounds = capacity::bounds(view.parameters(), &contenders);
+        let pods: Vec<u16> = contenders.iter().map(|contender| contender.pod.get()).collect();
+        let owners = assignment.owners.iter().map(|place| pods[usize::from(*place)]).collect();
+        let counts = by_pod(&assignment.counts);
+        let zones = zones(&view);
+        let parts = Parts {
+            zone_counts: zone_counts(&zones, &counts),
+            zones,
+            counts,
+            capacities: by_pod(&capacities),
+            bounds: by_pod(&bounds),
+            latest: assignment.latest.clone(),
+            reaches: assignment.reaches(slots, &capacities),
+            visitors,
+            digest: AtomicU64::new(0),
+            view,
+            contenders,
+            logarithm,
+        };
+        Ring { owners, shift: u64::BITS - slots.trailing_zeros(), parts: Arc::new(parts) }
+    }
+}
+
 impl fmt::Debug for Ring {
     /// The view and the digest, which say all: the table itself would fill pages.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -209,6 +275,15 @@ fn zones(view: &View) -> Vec<u16> {
             Some(zone) => *first_of.entry(zone).or_insert(place),
         })
         .collect()
+}
+
+/// See [`Parts::zone_counts`].
+fn zone_counts(zones: &[u16], counts: &[u32]) -> Vec<u32> {
+    let mut sums = vec![0; zones.len()];
+    for (zone, count) in zones.iter().zip(counts) {
+        sums[usize::from(*zone)] += *count;
+    }
+    sums
 }
 
 #[allow(clippy::cast_precision_loss, reason = "weights stay below 2^53 millionths")]

@@ -26,8 +26,8 @@ pub(crate) struct Output {
     pub(crate) owners: Vec<u16>,
     pub(crate) capacities: Vec<u32>,
     pub(crate) digest: u64,
-    /// Each slot's pods by the time of their visit.
-    pub(crate) visitors: Vec<Vec<u16>>,
+    /// Each slot's preference list, where no pod has a zone.
+    pub(crate) preferences: Vec<Vec<u16>>,
 }
 
 struct Racer {
@@ -55,8 +55,8 @@ pub(crate) fn assign(input: &Input) -> Output {
     let mut owners = vec![None; slots as usize];
     let mut held = vec![0; racers.len()];
     let mut visitors = vec![Vec::new(); slots as usize];
-    for (_, j, _, slot) in pairs {
-        visitors[slot as usize].push(racers[j].number_by_id);
+    for (_, j, k, slot) in pairs {
+        visitors[slot as usize].push((j, k));
         if owners[slot as usize].is_none() && held[j] < caps[j] {
             owners[slot as usize] = Some(j);
             held[j] += 1;
@@ -65,6 +65,10 @@ pub(crate) fn assign(input: &Input) -> Output {
     let owners: Vec<usize> =
         owners.into_iter().map(|owner| owner.expect("caps sum to M")).collect();
 
+    let preferences = preferences(&owners, &visitors, &caps)
+        .into_iter()
+        .map(|list| list.into_iter().map(|j| racers[j].number_by_id).collect())
+        .collect();
     let mut digest = 0xCBF2_9CE4_8422_2325_u64;
     for owner in &owners {
         for byte in racers[*owner].hash.to_le_bytes() {
@@ -76,7 +80,30 @@ pub(crate) fn assign(input: &Input) -> Output {
         capacities[usize::from(racer.number_by_id)] = u32::try_from(cap).unwrap();
     }
     let owners = owners.into_iter().map(|owner| racers[owner].number_by_id).collect();
-    Output { owners, capacities, digest, visitors }
+    Output { owners, capacities, digest, preferences }
+}
+
+/// The owner, then who would take the slot if the owner were lost, then the rest; by time of visit.
+fn preferences(owners: &[usize], visitors: &[Vec<(usize, u64)>], caps: &[u64]) -> Vec<Vec<usize>> {
+    let slots = owners.len() as u64;
+    let mut held = vec![0; caps.len()];
+    let mut latest = vec![0; caps.len()];
+    for (owner, visitors) in owners.iter().zip(visitors) {
+        held[*owner] += 1;
+        let (_, k) = visitors.iter().find(|(j, _)| j == owner).unwrap();
+        latest[*owner] = (*k).max(latest[*owner]);
+    }
+    let list = |owner: &usize, visitors: &Vec<(usize, u64)>| {
+        let takes = |(j, k): &(usize, u64)| {
+            let reach = if held[*j] < caps[*j] { slots } else { latest[*j] };
+            k * slots.saturating_sub(2 * held[*owner]) < reach * slots
+        };
+        let others = visitors.iter().copied().filter(|(j, _)| j != owner);
+        let (first, rest): (Vec<_>, Vec<_>) = others.partition(takes);
+        let successors = first.into_iter().chain(rest).map(|(j, _)| j);
+        std::iter::once(*owner).chain(successors).collect()
+    };
+    owners.iter().zip(visitors).map(|(owner, visitors)| list(owner, visitors)).collect()
 }
 
 fn racers(input: &Input) -> Vec<Racer> {

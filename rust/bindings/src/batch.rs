@@ -16,12 +16,12 @@ use crate::keys::{is_single, with_bytes};
 ///
 /// `KeyTypeError`, `KeyShapeError`, `KeyRangeError` or `KeyEncodingError`.
 pub(crate) fn owners(ring: &Ring, keys: &Bound<'_, PyAny>) -> PyResult<Vec<u16>> {
-    let owner = |key: Bound<'_, PyAny>| with_bytes(&key, |bytes| ring.owner_of_key(bytes).get());
     if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(owner).collect();
+        // Nobody can change the copy meanwhile, so its keys need no reference count each.
+        return owners_of_tuple(ring, &list.to_tuple());
     }
     if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(owner).collect();
+        return owners_of_tuple(ring, tuple);
     }
     if is_single(keys) {
         return Err(Failure::new(
@@ -39,7 +39,20 @@ pub(crate) fn owners(ring: &Ring, keys: &Bound<'_, PyAny>) -> PyResult<Vec<u16>>
             format!("expected a list, tuple, array or other iterable of keys, not {}", shown(keys)),
         )
     })?;
-    keys.map(|key| owner(key?)).collect()
+    keys.map(|key| owner_of_key(ring, &key?)).collect()
+}
+
+fn owners_of_tuple(ring: &Ring, keys: &Bound<'_, PyTuple>) -> PyResult<Vec<u16>> {
+    let mut owners = Vec::with_capacity(keys.len());
+    for key in keys.iter_borrowed() {
+        owners.push(owner_of_key(ring, &key)?);
+    }
+    Ok(owners)
+}
+
+#[inline]
+fn owner_of_key(ring: &Ring, key: &Bound<'_, PyAny>) -> PyResult<u16> {
+    with_bytes(key, |bytes| owner(ring, bytes))
 }
 
 fn owners_of_array(ring: &Ring, array: &Bound<'_, PyUntypedArray>) -> PyResult<Vec<u16>> {

@@ -4,12 +4,14 @@
 //! objects are themselves. Subclasses count as what they extend, and whatever has `__index__`
 //! (NumPy's integers) as an `int`; `bool` does not, since a truth value as a key is a mistake.
 
+use pyo3::PyTypeInfo;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyString};
 
 use crate::failure::Failure;
+use crate::shortcut;
 
 /// Calls `read` with the bytes of `key`: no copy for `str` and `bytes`.
 ///
@@ -17,20 +19,31 @@ use crate::failure::Failure;
 ///
 /// `KeyTypeError`, `KeyRangeError` or `KeyEncodingError`; each says what a key may be.
 #[inline]
-pub(crate) fn with_bytes<R>(key: &Bound<'_, PyAny>, read: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
-    // Exact types first: each test is one pointer comparison, and together they are nearly all keys.
-    if let Ok(text) = key.cast_exact::<PyString>() {
-        return Ok(read(utf8(text)?));
+pub(crate) fn with_bytes<R>(key: &Bound<'_, PyAny>, read: impl Fn(&[u8]) -> R) -> PyResult<R> {
+    match with_plain_bytes(key, &read) {
+        Some(done) => Ok(done),
+        None => with_unusual_bytes(key, read),
     }
-    if let Ok(bytes) = key.cast_exact::<PyBytes>() {
-        return Ok(read(bytes.as_bytes()));
+}
+
+/// Does as [`with_bytes`] for nearly all keys: `str`, `bytes`, and `int` below 2**63, but no
+/// subclass of them. None for every other key, good or bad; runs no Python code.
+#[inline]
+pub(crate) fn with_plain_bytes<R>(key: &Bound<'_, PyAny>, read: impl Fn(&[u8]) -> R) -> Option<R> {
+    if let Some(text) = exactly::<PyString>(key) {
+        return text.to_str().ok().map(|text| read(text.as_bytes()));
     }
-    if key.is_exact_instance_of::<PyInt>()
-        && let Some(bytes) = int_bytes(key)?
-    {
-        return Ok(read(&bytes));
+    if let Some(bytes) = exactly::<PyBytes>(key) {
+        return Some(read(bytes.as_bytes()));
     }
-    with_unusual_bytes(key, read)
+    let number = shortcut::small_int(exactly::<PyInt>(key)?)?;
+    Some(read(&number.to_le_bytes()))
+}
+
+/// A cast that only compares pointers: PyO3's own makes an error, and drops it, where it fails.
+#[inline]
+fn exactly<'a, 'py, T: PyTypeInfo>(key: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
+    if key.is_exact_instance_of::<T>() { key.cast_exact::<T>().ok() } else { None }
 }
 
 /// Whether `keys` is one key, where many were asked for.
@@ -42,7 +55,7 @@ pub(crate) fn is_single(keys: &Bound<'_, PyAny>) -> bool {
 }
 
 #[cold]
-fn with_unusual_bytes<R>(key: &Bound<'_, PyAny>, read: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+fn with_unusual_bytes<R>(key: &Bound<'_, PyAny>, read: impl Fn(&[u8]) -> R) -> PyResult<R> {
     if let Ok(text) = key.cast::<PyString>() {
         return Ok(read(utf8(text)?));
     }

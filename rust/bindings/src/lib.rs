@@ -1,6 +1,8 @@
 //! The Python extension module `hashroute._hashroute`: converts, releases the interpreter lock,
 //! maps errors. No rule of hashroute lives here.
 
+#![deny(unsafe_code)]
+
 mod arguments;
 mod batch;
 mod catalogue;
@@ -14,6 +16,7 @@ mod request_key;
 mod ring;
 mod route;
 mod router;
+mod shortcut;
 mod sidecar;
 mod view;
 
@@ -22,6 +25,8 @@ use pyo3::prelude::*;
 /// The native half of the `hashroute` package; use what `hashroute` exports.
 #[pymodule(gil_used = false)]
 mod _hashroute {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::error_reply::raise_error_reply;
     #[pymodule_export]
@@ -40,4 +45,9 @@ mod _hashroute {
     use super::sidecar::Sidecar;
     #[pymodule_export]
     use super::view::View;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::shortcut::install(&module.py().get_type::<Ring>())
+    }
 }

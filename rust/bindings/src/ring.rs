@@ -144,6 +144,13 @@ impl Ring {
 }
 
 impl Ring {
+    /// The id of the pod that owns the key of these bytes.
+    #[inline]
+    pub(crate) fn owner_id(&self, py: Python<'_>, key: &[u8]) -> Option<Py<PyString>> {
+        let owner = self.ring.owner_of_key(key);
+        self.ids.get(usize::from(owner.get())).map(|id| id.clone_ref(py))
+    }
+
     /// The string of the pod at `place`, which comes from this ring's own table.
     #[inline]
     fn id(&self, py: Python<'_>, place: u16) -> Py<PyString> {

@@ -209,6 +209,9 @@ pub enum PlanError {
     /// A step that moves nothing gets nowhere.
     #[error("slots_per_step is 0: allow at least 1 slot in a step, or leave it out for one step")]
     ZeroSlotsPerStep,
+    /// A pod that never takes its share does not join.
+    #[error("warm_up_steps is 0: 1 lets a joining pod take its share at once, more spread it")]
+    ZeroWarmUpSteps,
     /// Full pods would have to exchange slots, and no pod has one place to spare.
     #[error(
         "no plan: {pods} full pods exchange slots in a circle, a step may move {slots_per_step}, \
@@ -230,6 +233,7 @@ impl PlanError {
             Self::SlotsDiffer { .. } => "slots_differ",
             Self::TooManyPods { .. } => "too_many_pods",
             Self::ZeroSlotsPerStep => "zero_slots_per_step",
+            Self::ZeroWarmUpSteps => "zero_warm_up_steps",
             Self::NoSlack { .. } => "no_slack",
         }
     }

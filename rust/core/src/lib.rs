@@ -33,7 +33,7 @@ pub use advice::Advice;
 pub use error::{PlanError, ViewError};
 pub use hash::hash_key;
 pub use id::{Epoch, PodId, PodIndex, Slot};
-pub use plan::{Move, Plan, Step};
+pub use plan::{Move, Plan, PlanOptions, Step};
 pub use pod::{Addresses, Pod, PodState};
 pub use preference::Preference;
 pub use ring::Ring;

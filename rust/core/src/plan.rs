@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::error::PlanError;
 use crate::id::{PodId, PodIndex, Slot};
-use crate::plan_search::Search;
+use crate::plan_search::{Pace, Search};
 use crate::ring::Ring;
 use crate::view::View;
 
@@ -26,11 +26,29 @@ pub struct Step {
     pub moves: Vec<Move>,
 }
 
+/// How fast a plan may go. The default is one step, as after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// The most slots that one step moves; without it there is no limit. Half of them, rounded up,
+    /// may come from one zone, so that no zone is emptied at once (an exchange of slots between
+    /// full pods is not held up by this).
+    pub slots_per_step: Option<u32>,
+    /// In how many steps, at least, a pod takes its share that owned nothing before: 1 is at once.
+    pub warm_up_steps: u32,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { slots_per_step: None, warm_up_steps: 1 }
+    }
+}
+
 /// The steps from one ring to another. After every step each pod is within its load bound: the
 /// larger of its two, since a pod that leaves keeps the old one and a pod that joins has the new.
 ///
-/// Two processes that plan between the same two rings get the same plan, so they agree on the
-/// table by (from, to, number of steps). To undo a plan, plan the other way.
+/// Two processes that plan between the same two rings with the same options get the same plan, so
+/// they agree on the table by (from, to, number of steps): after a crash, plan again, and
+/// [`Plan::apply`] gives the table that was reached. To undo a plan, plan the other way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pods: Vec<PodId>,
@@ -80,7 +98,16 @@ impl Plan {
 
 impl Ring {
     /// Plans the way from this ring to `to` in steps that move at most `slots_per_step` slots;
-    /// with `None`, as after a failure, in one step.
+    /// with `None`, as after a failure, in one step. See [`Ring::plan_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::plan_with`].
+    pub fn plan(&self, to: &Self, slots_per_step: Option<u32>) -> Result<Plan, PlanError> {
+        self.plan_with(to, PlanOptions { slots_per_step, ..PlanOptions::default() })
+    }
+
+    /// Plans the way from this ring to `to`.
     ///
     /// Moves whose target has room go first. Where full pods exchange slots, the exchange fits
     /// into a step or one slot waits on a pod that has room, at the price of one more move.
@@ -88,17 +115,20 @@ impl Ring {
     /// # Errors
     ///
     /// [`PlanError::SlotsDiffer`], [`PlanError::TooManyPods`], [`PlanError::ZeroSlotsPerStep`],
-    /// and [`PlanError::NoSlack`] if full pods would have to exchange slots, the exchange does
-    /// not fit into a step, and no pod has a place to spare.
-    pub fn plan(&self, to: &Self, slots_per_step: Option<u32>) -> Result<Plan, PlanError> {
+    /// [`PlanError::ZeroWarmUpSteps`], and [`PlanError::NoSlack`] if full pods would have to
+    /// exchange slots, the exchange does not fit into a step, and no pod has a place to spare.
+    pub fn plan_with(&self, to: &Self, options: PlanOptions) -> Result<Plan, PlanError> {
         if self.owners().len() != to.owners().len() {
             return Err(PlanError::SlotsDiffer {
                 from: self.view().parameters().slots(),
                 to: to.view().parameters().slots(),
             });
         }
-        if slots_per_step == Some(0) {
+        if options.slots_per_step == Some(0) {
             return Err(PlanError::ZeroSlotsPerStep);
+        }
+        if options.warm_up_steps == 0 {
+            return Err(PlanError::ZeroWarmUpSteps);
         }
         let union = Union::new(self.view(), to.view())?;
         let start = union.table(&union.before, self);
@@ -120,8 +150,17 @@ impl Ring {
         let bounds = before.iter().zip(&after).map(|(one, other)| *one.max(other)).collect();
         let may_receive = after.iter().map(|bound| *bound > 0).collect();
         let loads = union.spread(&union.before, self.slot_counts());
-        let steps = Search::new(loads, bounds, may_receive, slots_per_step.unwrap_or(u32::MAX))
-            .steps(moves)?;
+        let gains = union.spread(&union.after, to.slot_counts());
+        let gains = loads
+            .iter()
+            .zip(gains)
+            .map(|(load, gain)| match load {
+                0 => gain.div_ceil(options.warm_up_steps).max(1),
+                _ => u32::MAX,
+            })
+            .collect();
+        let pace = Pace::new(options.slots_per_step.unwrap_or(u32::MAX), union.zones(self), gains);
+        let steps = Search::new(loads, bounds, may_receive, pace).steps(moves)?;
         Ok(Plan { pods: union.pods, start, steps, moved_slots, least_slots })
     }
 }
@@ -156,6 +195,13 @@ impl Union {
 
     fn table(&self, places: &[u16], ring: &Ring) -> Vec<u16> {
         ring.owners().iter().map(|owner| places[usize::from(*owner)]).collect()
+    }
+
+    /// By pod of the union: the number of its zone in the ring before, if it has one there.
+    fn zones(&self, before: &Ring) -> Vec<Option<u16>> {
+        let of = before.view().pods().iter().zip(&before.parts().zones);
+        let zones: Vec<_> = of.map(|(pod, zone)| pod.zone.as_ref().map(|_| *zone)).collect();
+        self.spread(&self.before, &zones)
     }
 
     /// A list by pod of one view as a list by pod of the union, 0 for pods of the other only.
@@ -219,6 +265,8 @@ mod tests {
     fn a_plan_that_cannot_be_is_refused_with_the_reason() {
         let (one, other) = (ring(64, 0.0, 0, 4), ring(64, 0.0, 1, 4));
         assert_eq!(one.plan(&other, Some(0)), Err(PlanError::ZeroSlotsPerStep));
+        let cold = PlanOptions { slots_per_step: None, warm_up_steps: 0 };
+        assert_eq!(one.plan_with(&other, cold), Err(PlanError::ZeroWarmUpSteps));
         let finer = ring(128, 0.0, 0, 4);
         assert_eq!(one.plan(&finer, None), Err(PlanError::SlotsDiffer { from: 64, to: 128 }));
         // With epsilon 0 and 16 slots for each of 4 pods, nobody has a place to spare.

@@ -15,7 +15,7 @@ pub(crate) struct Search {
     loads: Vec<u32>,
     bounds: Vec<u32>,
     may_receive: Vec<bool>,
-    slots_per_step: usize,
+    pace: Pace,
     /// The moves that have not been made; `None` once made.
     moves: Vec<Option<Move>>,
     /// By pod: the moves that wait for room there, longest wait first. Some may have been made.
@@ -32,14 +32,14 @@ impl Search {
         loads: Vec<u32>,
         bounds: Vec<u32>,
         may_receive: Vec<bool>,
-        slots_per_step: u32,
+        pace: Pace,
     ) -> Self {
         let pods = loads.len();
         Self {
             loads,
             bounds,
             may_receive,
-            slots_per_step: slots_per_step as usize,
+            pace,
             moves: Vec::new(),
             waiting: vec![VecDeque::new(); pods],
             leaving: vec![Vec::new(); pods],
@@ -101,18 +101,18 @@ impl Search {
     fn resolve(&mut self, stuck: Move) -> Result<(), PlanError> {
         let circle = self.circle(stuck);
         assert!(!circle.is_empty(), "a move waits for a pod that is not full");
-        if circle.len() <= self.slots_per_step {
+        if circle.len() <= self.pace.slots_per_step {
             self.open_step(circle.len());
             for number in circle {
                 if let Some(next) = self.moves[number].take() {
-                    self.emit(next, self.parked[number]);
+                    self.push(next, self.parked[number]);
                 }
             }
             return Ok(());
         }
         let place = self.place_to_park().ok_or(PlanError::NoSlack {
             pods: u32::try_from(circle.len()).unwrap_or(u32::MAX),
-            slots_per_step: u32::try_from(self.slots_per_step).unwrap_or(u32::MAX),
+            slots_per_step: u32::try_from(self.pace.slots_per_step).unwrap_or(u32::MAX),
         })?;
         if let Some(number) = circle.first().copied()
             && let Some(parked) = self.moves[number].as_mut()
@@ -161,11 +161,20 @@ impl Search {
             .map(|(pod, _)| PodIndex::new(pod))
     }
 
-    /// Adds a move to the last step, or to a new one if that is full.
+    /// Adds a move to the last step, or to a new one if that has no place for it.
     fn emit(&mut self, next: Move, parked: bool) {
+        self.open_step(1);
+        if !self.pace.admits(next) {
+            self.begin_step();
+        }
+        self.push(next, parked);
+    }
+
+    /// Adds a move to the last step.
+    fn push(&mut self, next: Move, parked: bool) {
         self.loads[next.from.as_usize()] -= 1;
         self.loads[next.to.as_usize()] += 1;
-        self.open_step(1);
+        self.pace.count(next);
         let Some(step) = self.steps.last_mut() else { return };
         if parked && let Some(aside) = step.moves.iter_mut().find(|one| one.slot == next.slot) {
             // It was parked in this very step: it never had to stop on the way.
@@ -177,9 +186,56 @@ impl Search {
 
     /// Sees to it that the last step has room for `moves` more.
     fn open_step(&mut self, moves: usize) {
-        if self.steps.last().is_none_or(|step| step.moves.len() + moves > self.slots_per_step) {
-            self.steps.push(Step::default());
+        let full = |step: &Step| step.moves.len() + moves > self.pace.slots_per_step;
+        if self.steps.last().is_none_or(full) {
+            self.begin_step();
         }
+    }
+
+    fn begin_step(&mut self) {
+        self.steps.push(Step::default());
+        self.pace.restart();
+    }
+}
+
+/// How much may happen in one step.
+pub(crate) struct Pace {
+    slots_per_step: usize,
+    /// By pod: the number of the zone that it is in before the plan, if any.
+    zones: Vec<Option<u16>>,
+    /// By pod: how many slots it may get in one step.
+    gains: Vec<u32>,
+    /// By zone, and by pod: how many slots left it, or came to it, in the last step.
+    left: Vec<u32>,
+    gained: Vec<u32>,
+}
+
+impl Pace {
+    /// `zones` and `gains` go by pod; zones are numbered below the number of pods.
+    pub(crate) fn new(slots_per_step: u32, zones: Vec<Option<u16>>, gains: Vec<u32>) -> Self {
+        let (left, gained) = (vec![0; zones.len()], vec![0; gains.len()]);
+        Self { slots_per_step: slots_per_step as usize, zones, gains, left, gained }
+    }
+
+    /// Whether the last step may have this move too: one zone gives at most half of a step.
+    fn admits(&self, next: Move) -> bool {
+        let half = self.slots_per_step.div_ceil(2);
+        let zone = self.zones[next.from.as_usize()];
+        let target = next.to.as_usize();
+        zone.is_none_or(|zone| (self.left[usize::from(zone)] as usize) < half)
+            && self.gained[target] < self.gains[target]
+    }
+
+    fn count(&mut self, next: Move) {
+        if let Some(zone) = self.zones[next.from.as_usize()] {
+            self.left[usize::from(zone)] += 1;
+        }
+        self.gained[next.to.as_usize()] += 1;
+    }
+
+    fn restart(&mut self) {
+        self.left.fill(0);
+        self.gained.fill(0);
     }
 }
 
@@ -200,6 +256,11 @@ mod tests {
             .collect()
     }
 
+    /// No zones, and nobody warms up.
+    fn free_pace(pods: usize, slots_per_step: u32) -> Pace {
+        Pace::new(slots_per_step, vec![None; pods], vec![u32::MAX; pods])
+    }
+
     /// The ways of each step, after a check that no pod ever exceeds its bound.
     fn search(
         loads: &[u32],
@@ -208,7 +269,8 @@ mod tests {
         slots_per_step: u32,
     ) -> Result<Vec<Vec<(u16, u16)>>, PlanError> {
         let may_receive = vec![true; loads.len()];
-        let search = Search::new(loads.to_vec(), bounds.to_vec(), may_receive, slots_per_step);
+        let pace = free_pace(loads.len(), slots_per_step);
+        let search = Search::new(loads.to_vec(), bounds.to_vec(), may_receive, pace);
         let steps = search.steps(moves(ways))?;
         let mut loads = loads.to_vec();
         for step in &steps {
@@ -264,7 +326,7 @@ mod tests {
     #[test]
     fn slots_are_never_parked_on_a_pod_that_is_leaving() {
         let may_receive = vec![true, true, false];
-        let search = Search::new(vec![1, 1, 0], vec![1, 1, 9], may_receive, 1);
+        let search = Search::new(vec![1, 1, 0], vec![1, 1, 9], may_receive, free_pace(3, 1));
         let refused = search.steps(moves(&[(0, 1), (1, 0)]));
         assert_eq!(refused, Err(PlanError::NoSlack { pods: 2, slots_per_step: 1 }));
     }

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hashroute_core::{Epoch, Parameters, Plan, Pod, PodId, PodState, Ring, View, Weight};
+use hashroute_core::{
+    Epoch, Move, Parameters, Plan, PlanOptions, Pod, PodId, PodState, Ring, View, Weight,
+};
 use proptest::prelude::*;
 
 fn pod(id: &str, weight: f64) -> Pod {
@@ -173,4 +175,70 @@ proptest! {
         prop_assert_eq!(planned_ids(&back, 1), planned_ids(&there, 0));
         prop_assert_eq!(back.moved_slots(), there.moved_slots());
     }
+
+    #[test]
+    fn a_plan_made_again_after_a_crash_goes_on_where_it_stopped(
+        (before, after) in changes(), slots_per_step in 1_u32..64, done in 0_usize..40,
+    ) {
+        let options = PlanOptions { slots_per_step: Some(slots_per_step), warm_up_steps: 3 };
+        if let Ok(plan) = ring(&before).plan_with(&ring(&after), options) {
+            // Another process knows the two views, the options and the number of steps done.
+            let read = |view: &View| ring(&View::from_json(&view.to_json()).unwrap());
+            let again = read(&before).plan_with(&read(&after), options).unwrap();
+            let mut table = planned_ids(&again, done);
+            prop_assert_eq!(&table, &planned_ids(&plan, done));
+            for one in again.steps().iter().skip(done).flat_map(|step| &step.moves) {
+                table[one.slot.get() as usize] = again.pods()[one.to.as_usize()].to_string();
+            }
+            prop_assert_eq!(table, owner_ids(&ring(&after)));
+        }
+    }
+
+    #[test]
+    fn a_joining_pod_takes_its_share_over_the_steps_of_its_warm_up(
+        before in views(), slots_per_step in prop::option::of(1_u32..64), warm_up_steps in 1_u32..9,
+    ) {
+        let Ok(after) = before.with_pod(pod("a-new-pod", 1.0)) else { return Ok(()) };
+        let (before, after) = (ring(&before), ring(&after));
+        let options = PlanOptions { slots_per_step, warm_up_steps };
+        if let Ok(plan) = before.plan_with(&after, options) {
+            let index = after.view().index_of("a-new-pod").unwrap();
+            let share = after.slot_counts()[index.as_usize()];
+            for step in plan.steps() {
+                let joins = |one: &&Move| plan.pods()[one.to.as_usize()].as_str() == "a-new-pod";
+                let gained: u32 = step.moves.iter().filter(joins).map(|_| 1).sum();
+                prop_assert!(gained <= share.div_ceil(warm_up_steps).max(1));
+            }
+        }
+    }
+}
+
+/// Pods of weight 1 in zones in turn.
+fn zoned(pods: u32, zones: u32) -> View {
+    let pods = (0..pods).map(|number| Pod {
+        zone: Some(format!("zone-{}", number % zones).as_str().into()),
+        ..pod(&format!("pod-{number:02}"), 1.0)
+    });
+    View::new(Epoch::new(1), Parameters::new(4096, 0.05, 0).unwrap(), pods.collect()).unwrap()
+}
+
+#[test]
+fn no_step_takes_more_than_half_of_its_slots_from_one_zone() {
+    let before = ring(&zoned(12, 3));
+    for (after, slots_per_step) in [(9, 100), (10, 7), (11, 1), (15, 64)] {
+        let after = ring(&zoned(after, 3));
+        let plan = before.plan(&after, Some(slots_per_step)).unwrap();
+        for step in plan.steps() {
+            let mut left = HashMap::new();
+            for one in &step.moves {
+                let pod = before.view().index_of(plan.pods()[one.from.as_usize()].as_str());
+                let zone = before.view().pod(pod.unwrap()).unwrap().zone.clone();
+                *left.entry(zone).or_insert(0) += 1;
+            }
+            assert!(left.values().all(|left| *left <= slots_per_step.div_ceil(2)), "{left:?}");
+        }
+        assert_eq!(planned_ids(&plan, plan.steps().len()), owner_ids(&after));
+    }
+    // A failure is still one step: there is nothing left to spare.
+    assert_eq!(before.plan(&ring(&zoned(9, 3)), None).unwrap().steps().len(), 1);
 }

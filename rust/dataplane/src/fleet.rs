@@ -4,6 +4,7 @@
 mod choice;
 mod live;
 mod load;
+mod memory;
 
 pub use choice::{NoPod, Reason, TRIED_MAX, Tried};
 pub use live::{Answer, Permit, PodStatus};
@@ -15,6 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hashroute_core::{Pod, PodIndex, Preference, Ring, Slot};
 use live::{Common, LivePod};
+use memory::Memory;
 use std::sync::Arc;
 
 /// How often one request walks the preference list, losing its place to another thread each time.
@@ -84,6 +86,10 @@ impl Member {
     const fn serves(&self) -> bool {
         self.share > 0
     }
+
+    fn is_up(&self) -> bool {
+        self.serves() && self.live.health() == Health::Up
+    }
 }
 
 /// A pod for a request.
@@ -117,6 +123,7 @@ pub struct Fleet {
     /// Pods that left the view with requests in flight: should they come back, they are counted.
     departed: Vec<Arc<LivePod>>,
     common: Arc<Common>,
+    memory: Memory,
     /// The sum of the shares of the pods that are up (low half), as it was at the change of health
     /// of this number (high half).
     shares_up: AtomicU64,
@@ -167,6 +174,7 @@ impl Fleet {
             members,
             departed: known,
             common,
+            memory: Memory::new(),
             shares_up: AtomicU64::new(0),
         };
         fleet.count_shares_up(fleet.common.health_changes());
@@ -177,7 +185,10 @@ impl Fleet {
     /// the request in flight there until the permit is dropped.
     ///
     /// Along the slot's preference list, the first pod that is up and within its load bound. With
-    /// none, in this order: an up pod beyond its bound, a suspect pod, a pod that is down.
+    /// none, in this order: an up pod beyond its bound, a suspect pod, a pod that is down. A slot
+    /// whose owner is up and full first asks the pod where it last found room, for a number of
+    /// requests in a row: a hot slot then neither walks its list for each request nor is scattered
+    /// over all pods that have room for a moment.
     ///
     /// The bounds of all up pods together hold more than what is in flight, so one of them always
     /// has room, and none is taken past its bound: its count goes up only if it is still the one
@@ -194,6 +205,7 @@ impl Fleet {
             Some(member) if self.takes(owner, member, tried, total) => {
                 Some(Choice { pod: owner, member, reason: Reason::Owner })
             }
+            Some(member) if tried.is_empty() && member.is_up() => self.spill(slot),
             _ => self.walk(slot, tried),
         };
         let Some(Choice { pod, member, reason }) = choice else {
@@ -202,6 +214,23 @@ impl Fleet {
         };
         member.live.count_choice(reason, !tried.is_empty());
         Ok(Permit::new(Arc::clone(&member.live), pod, reason))
+    }
+
+    /// Chooses a pod for a request whose owner is full: the one where the slot last found room, or
+    /// the first with room.
+    fn spill(&self, slot: Slot) -> Option<Choice<'_>> {
+        if let Some(pod) = self.memory.take(slot)
+            && let Some(member) = self.member(pod)
+            && member.is_up()
+            && self.admits(member, self.common.in_flight())
+        {
+            return Some(Choice { pod, member, reason: Reason::Spill });
+        }
+        let choice = self.walk(slot, &Tried::none())?;
+        if choice.reason == Reason::Spill {
+            self.memory.keep(slot, choice.pod);
+        }
+        Some(choice)
     }
 
     /// Walks the preference list for a pod that takes the request, or else for the best one on
@@ -256,10 +285,7 @@ impl Fleet {
 
     /// Whether the pod takes the request, as the first choice; counts it if so.
     fn takes(&self, pod: PodIndex, member: &Member, tried: &Tried, total: u64) -> bool {
-        member.serves()
-            && member.live.health() == Health::Up
-            && !tried.contains(pod)
-            && self.admits(member, total)
+        member.is_up() && !tried.contains(pod) && self.admits(member, total)
     }
 
     /// Whether the pod may have one request more, of `total`; counts it if so.

@@ -148,6 +148,43 @@ fn a_busy_owner_spills_to_the_next_and_gets_its_slots_back_when_it_is_not() {
 }
 
 #[test]
+fn a_hot_slot_goes_where_it_last_found_room_and_looks_for_a_better_pod_after_a_while() {
+    // Three equal pods, c = 1, no floor; the slot's second preference is full when it first spills.
+    let fleet = fleet(&[1.0; 3], 1.0, 0);
+    let list = preference(&fleet, 7);
+    let slot_of = |pod| (0..1024).find(|slot| fleet.ring().owner(Slot::new(*slot)) == pod).unwrap();
+    let second = choose(&fleet, slot_of(list[1]));
+    let mut held = vec![choose(&fleet, 7), choose(&fleet, 7)];
+    assert_eq!(held.iter().map(Permit::pod).collect::<Vec<_>>(), [list[0], list[2]]);
+    drop(second);
+    // The second has room from now on, but the third, where there was some, is asked first.
+    for _ in 0..memory::USES_MAX {
+        held.pop();
+        held.push(choose(&fleet, 7));
+        assert_eq!(held.last().map(Permit::pod), Some(list[2]));
+    }
+    held.pop();
+    assert_eq!(choose(&fleet, 7).pod(), list[1]);
+}
+
+#[test]
+fn a_remembered_pod_that_is_down_or_full_is_passed_over() {
+    let fleet = fleet(&[1.0; 3], 1.0, 0);
+    let list = preference(&fleet, 7);
+    let held: Vec<_> = (0..3).map(|_| choose(&fleet, 7)).collect();
+    assert_eq!(held.iter().map(Permit::pod).collect::<Vec<_>>(), list);
+    // The third is remembered and takes the fifth request; the sixth finds it full.
+    let more: Vec<_> = (0..3).map(|_| choose(&fleet, 7)).collect();
+    let order = [list[0], list[2], list[1]];
+    assert_eq!(more.iter().map(Permit::pod).collect::<Vec<_>>(), order);
+    drop(more);
+    // Now the second is remembered, and falls.
+    fleet.observe(list[1], NOW, FALLS);
+    let elsewhere: Vec<_> = (0..4).map(|_| choose(&fleet, 7)).collect();
+    assert!(elsewhere.iter().all(|permit| permit.pod() != list[1]));
+}
+
+#[test]
 fn below_the_floor_nothing_spills() {
     let fleet = fleet(&[1.0; 10], 1.0, 16);
     let permits: Vec<_> = (0..16).map(|_| choose(&fleet, 7)).collect();
@@ -298,8 +335,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
+/// For a slot, the pod where it last found room, and how often it may still be used.
+type Remembered = std::collections::BTreeMap<u32, (PodIndex, u64)>;
+
 /// The slow obvious twin of [`Fleet::choose`]: counts everything anew, and divides.
 fn twin(
+    remembered: &mut Remembered,
     fleet: &Fleet,
     weights: &[u64; 4],
     held: &[Permit],
@@ -319,7 +360,19 @@ fn twin(
     };
     let up = || list.iter().copied().filter(is(Health::Up));
     assert!(up().next().is_none() || up().any(|pod| within(&pod)), "the bounds hold all");
-    up().find(within).or_else(|| list.iter().copied().find(is(Health::Suspect))).unwrap_or(list[0])
+    let with_room = up().find(within);
+    if fleet.health(list[0]) == Health::Up && with_room != Some(list[0]) {
+        if let Some((pod, uses)) = remembered.get_mut(&slot)
+            && *uses > 0
+        {
+            *uses -= 1;
+            if fleet.health(*pod) == Health::Up && within(pod) {
+                return *pod;
+            }
+        }
+        remembered.extend(with_room.map(|pod| (slot, (pod, memory::USES_MAX))));
+    }
+    with_room.or_else(|| list.iter().copied().find(is(Health::Suspect))).unwrap_or(list[0])
 }
 
 proptest! {
@@ -330,10 +383,12 @@ proptest! {
         #[expect(clippy::cast_precision_loss, reason = "below 200")]
         let fleet = fleet(&[1.0, 1.0, 2.0, 4.0], c as f64 / 100.0, floor);
         let mut held: Vec<Permit> = Vec::new();
+        let mut remembered = Remembered::new();
         for step in steps {
             match step {
                 Step::Choose { slot } => {
-                    let expected = twin(&fleet, &[1, 1, 2, 4], &held, slot, c, u64::from(floor));
+                    let expected =
+                        twin(&mut remembered, &fleet, &[1, 1, 2, 4], &held, slot, c, floor.into());
                     let permit = choose(&fleet, slot);
                     prop_assert_eq!(permit.pod(), expected);
                     held.push(permit);

@@ -210,7 +210,7 @@ impl Table<'_> {
             self.next_visits[place] += 1;
             let slot = pod.permutation.slot(visit);
             let owner = usize::from(self.owners[slot as usize]);
-            if (time, place) > (self.all[owner].time_of_slot(self.times, slot), owner) {
+            if self.keeps(owner, slot, (time, place)) {
                 continue;
             }
             if owner < self.staying && self.counts[owner] == self.limits[owner] {
@@ -221,6 +221,18 @@ impl Table<'_> {
             self.latest[place] = self.latest[place].max(visit);
             self.owners[slot as usize] = place_number(place);
         }
+    }
+
+    /// Whether the owner of a slot visits it before a challenger does.
+    #[inline]
+    fn keeps(&self, owner: usize, slot: u32, challenger: (u64, usize)) -> bool {
+        let pod = self.all[owner];
+        let visit = pod.permutation.visit(slot);
+        let (before, after) = pod.time_around(self.times, visit);
+        if challenger.0 < before || after < challenger.0 {
+            return after < challenger.0;
+        }
+        (pod.time(self.times, visit), owner) < challenger
     }
 
     /// The second pass. Pods only ever exchange slots for earlier ones.
@@ -289,6 +301,9 @@ impl Table<'_> {
         let mut first = None;
         let mut time_of_first = u64::MAX;
         visitors.each_within(slot, reaches, self.slots, |place, visit| {
+            if self.all[place].time_around(self.times, visit).0 > time_of_first {
+                return;
+            }
             let time = self.all[place].time(self.times, visit);
             // Places rise, so the first of equals stays.
             if first.is_none() || time < time_of_first {

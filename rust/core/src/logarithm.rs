@@ -19,13 +19,22 @@ static FIXED_SUMS: [u64; FIXED_SLOTS + 1] = fixed_sums();
 pub(crate) struct Logarithm {
     slots: usize,
     grown: Option<Arc<[u64]>>,
+    /// tau at the beginning of each block of visits, and at the end: small enough to stay in the
+    /// first cache, and enough to tell most visits apart.
+    coarse: Arc<[u64]>,
 }
+
+/// The most blocks of the coarse table, a power of two.
+const BLOCKS_MAX: usize = 512;
 
 impl Logarithm {
     pub(crate) fn new(slots: u32) -> Self {
         let slots = slots as usize;
         let grown = (slots > FIXED_SLOTS).then(|| grown_sums(slots));
-        Self { slots, grown }
+        let sums = grown.as_deref().unwrap_or(&FIXED_SUMS);
+        let coarse = sums[..=slots].iter().rev().step_by(block(slots)).map(|sum| sums[slots] - sum);
+        let coarse = coarse.collect();
+        Self { slots, grown, coarse }
     }
 
     /// M.
@@ -37,8 +46,14 @@ impl Logarithm {
     pub(crate) fn times(&self) -> Times<'_> {
         let sums = self.grown.as_deref().unwrap_or(&FIXED_SUMS);
         let sums = &sums[..=self.slots];
-        Times { last: sums[self.slots], sums }
+        let block_bits = block(self.slots).trailing_zeros();
+        Times { last: sums[self.slots], sums, coarse: &self.coarse, block_bits }
     }
+}
+
+/// How many visits a block has.
+fn block(slots: usize) -> usize {
+    (slots / BLOCKS_MAX).max(1)
 }
 
 /// See [`Logarithm::times`].
@@ -46,9 +61,18 @@ impl Logarithm {
 pub(crate) struct Times<'a> {
     sums: &'a [u64],
     last: u64,
+    coarse: &'a [u64],
+    block_bits: u32,
 }
 
 impl Times<'_> {
+    /// A time that tau(k) is not before, and one that tau(k + 1) is not after.
+    #[inline]
+    pub(crate) fn around(self, visit: u32) -> (u64, u64) {
+        let block = visit.wrapping_shr(self.block_bits) as usize;
+        (self.coarse[block], self.coarse[block + 1])
+    }
+
     /// tau(k) and tau(k + 1) - tau(k), for k below M.
     #[inline]
     pub(crate) fn tau_and_gap(self, visit: u32) -> (u64, u64) {
@@ -132,6 +156,18 @@ mod tests {
         assert_eq!(tau(32_768), 199_786_072_581_258_759);
         assert_eq!(tau(65_535), 3_196_577_161_300_597_428);
         assert_eq!(tau(65_536), 3_484_807_537_452_309_172);
+    }
+
+    #[test]
+    fn the_coarse_times_are_around_the_fine_ones() {
+        for slots in [2_u32, 64, 512, 1024, 65_536, 1 << 17] {
+            let logarithm = Logarithm::new(slots);
+            for visit in (0..slots).step_by(7).chain([slots - 1]) {
+                let (tau, gap) = logarithm.times().tau_and_gap(visit);
+                let (before, after) = logarithm.times().around(visit);
+                assert!(before <= tau && tau + gap <= after, "slots {slots}, visit {visit}");
+            }
+        }
     }
 
     #[test]

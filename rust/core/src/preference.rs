@@ -53,10 +53,14 @@ impl Preference<'_> {
     fn early(&self) -> Order {
         let parts = self.ring.parts();
         let lost = self.lost();
+        let times = parts.logarithm.times();
         let mut best = Best::new();
         // At most places nobody would take the slot, which is cheaper to see than its time is.
         parts.visitors.each_within(self.slot, &parts.reaches, lost.zone, |place, visit| {
-            self.offer(&mut best, place, self.rank(&lost, place, visit));
+            let (earliest, _) = parts.contenders[place].time_around(times, visit);
+            if best.count < EARLY || earliest <= best.entries[EARLY - 1].rank {
+                self.offer(&mut best, place, self.rank(&lost, place, visit));
+            }
         });
         if best.count < EARLY {
             best = Best::new();

@@ -75,15 +75,13 @@ def main() -> int:
         pods = [f"pod-{number:04}" for number in range(count)]
         runs.append(_row(count, None, "no bound", _outcome(Walking(pods, count), load, count)))
         for c in FACTORS:
-            walked, real = (_outcome(way(pods, c), load, count) for way in (Walking, Real))
-            if walked.pods != real.pods:
+            modelled, real = (_outcome(way(pods, c), load, count) for way in (Remembering, Real))
+            if modelled.pods != real.pods:
                 print(f"{count} pods, c = {c}: router and model differ", file=sys.stderr)
                 return 1
             runs += [
-                _row(count, c, "hashroute", walked),
-                _row(
-                    count, c, "hashroute, remembering", _outcome(Remembering(pods, c), load, count)
-                ),
+                _row(count, c, "hashroute", modelled),
+                _row(count, c, "without memory", _outcome(Walking(pods, c), load, count)),
                 _row(count, c, "CHWBL on a ring", _outcome(Chwbl(pods, c), load, count)),
             ]
     _write(arguments.json, arguments.arrivals, runs)

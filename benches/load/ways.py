@@ -23,6 +23,8 @@ POINTS = 160
 """Of each pod on the hash ring, as Ketama places them."""
 REUSES_MAX = 16
 """How often a remembered pod is used before the preference list is walked from its start again."""
+PLACES = 1024
+"""How many slots are remembered at once."""
 
 
 class Placed(NamedTuple):
@@ -113,25 +115,25 @@ class Walking(_Modelled):
 
 
 class Remembering(Walking):
-    """The same, but if the owner is full, first the pod where the slot last found room."""
+    """The router's way: if the owner is full, first the pod where the slot last found room."""
 
     def __init__(self, pods: Sequence[str], c: float) -> None:
         super().__init__(pods, c)
-        self._last: dict[int, tuple[str, int]] = {}
+        self._last: dict[int, tuple[int, str, int]] = {}
 
     def _choose(self, symbol: str, preference: Sequence[str], cap: int) -> Placed:
         if self._load[preference[0]] < cap:
             return Placed(preference[0], 1, is_home=True)
         slot = self._ring.slot(symbol)
-        pod, uses = self._last.get(slot, ("", REUSES_MAX))
+        known, pod, uses = self._last.get(slot % PLACES, (slot, "", REUSES_MAX))
         asked = 1
-        if uses < REUSES_MAX:
+        if known == slot and uses < REUSES_MAX:
             if self._load[pod] < cap:
-                self._last[slot] = (pod, uses + 1)
+                self._last[slot % PLACES] = (slot, pod, uses + 1)
                 return Placed(pod, 2, is_home=False)
             asked = 2
         first = self._first_with_room(preference, cap)
-        self._last[slot] = (preference[first], 0)
+        self._last[slot % PLACES] = (slot, preference[first], 0)
         return Placed(preference[first], asked + first, is_home=False)
 
 

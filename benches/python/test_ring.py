@@ -12,6 +12,8 @@ import pytest
 from hashroute.bench import CONTENDERS, Contender
 from hashroute.bench.suite import KEY_COUNT, pod_ids, random_keys
 
+from benches.python.noop import noop_class
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,22 +23,36 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore::hashroute.FewSlotsWarning")
 
 POD_COUNTS = (2, 16, 128, 1000)
+# Needs a newer Python than hashroute does.
+OPTIONAL = {"fastring"}
 TEXT_KEYS = random_keys(KEY_COUNT)
-BYTE_KEYS = [key.encode() for key in TEXT_KEYS]
+
+
+# Calls that do nothing, bound as `Ring.owner` is and as PyO3 binds all other methods.
+NOOPS = (
+    Contender(
+        name="a call bound alike, no work",
+        distribution=None,
+        is_floor=True,
+        lookup=lambda pods: noop_class()(pods[0]).short,
+    ),
+    Contender(
+        name="a call bound by PyO3, no work",
+        distribution=None,
+        is_floor=True,
+        lookup=lambda pods: noop_class()(pods[0]).general,
+    ),
+)
 
 
 def having(operation: str) -> list[Any]:
     """Returns the contenders that have `operation`, as parameters named for the report."""
     return [
         pytest.param(contender, id=contender.name)
-        for contender in CONTENDERS
+        for contender in (*CONTENDERS, *NOOPS)
         if getattr(contender, operation) is not None
+        and (contender.version is not None or contender.name not in OPTIONAL)
     ]
-
-
-def keys_for(contender: Contender) -> list[Any]:
-    """Returns the keys in the type that `contender` takes."""
-    return list(BYTE_KEYS if contender.takes_bytes else TEXT_KEYS)
 
 
 @pytest.mark.parametrize("pods", POD_COUNTS)
@@ -44,7 +60,7 @@ def keys_for(contender: Contender) -> list[Any]:
 def test_lookup(benchmark: BenchmarkFixture, contender: Contender, pods: int) -> None:
     """Times a pass over the keys, one call for each."""
     assert contender.lookup is not None
-    function, keys = contender.lookup(pod_ids(pods)), keys_for(contender)
+    function, keys = contender.lookup(pod_ids(pods)), contender.keys(TEXT_KEYS)
 
     def one_by_one() -> None:
         for key in keys:
@@ -58,7 +74,7 @@ def test_lookup(benchmark: BenchmarkFixture, contender: Contender, pods: int) ->
 def test_batch(benchmark: BenchmarkFixture, contender: Contender, pods: int) -> None:
     """Times one call for all keys."""
     assert contender.batch is not None
-    function, keys = contender.batch(pod_ids(pods)), keys_for(contender)
+    function, keys = contender.batch(pod_ids(pods)), contender.keys(TEXT_KEYS)
     run(benchmark, contender, lambda: function(keys), operations=KEY_COUNT)
 
 

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FORMAT = "hashroute-bench/1"
+OURS = "hashroute"
+"""The names of our own contenders begin with it."""
+
 OPERATIONS = {
     "lookup": "One lookup",
     "batch": "One key of a batch of 1,024",
+    "threads": "One key of an array of a million that threads share (wall clock)",
     "build": "Build of a ring",
 }
+WALL_CLOCK = {"threads"}
+"""Operations whose gain CPU time cannot show."""
+
 UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 
 
@@ -59,6 +66,15 @@ class Comparison:
     def ratio(self) -> float:
         """Median after by median before."""
         return self.after.median_ns / self.before.median_ns
+
+    def is_regression(self, tolerance: float) -> bool:
+        """Whether hashroute itself became slower by more than ``tolerance``, beyond noise.
+
+        A ``tolerance`` of 0.2 allows a ratio of 1.2. What became of the peers is not our fault,
+        and the wall clock judges the neighbours.
+        """
+        ours = self.after.contender.startswith(OURS) and self.after.operation not in WALL_CLOCK
+        return ours and self.ratio > 1 + tolerance and self.is_beyond_noise
 
     @property
     def is_beyond_noise(self) -> bool:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 KEY_COUNT = 1024
 """Keys in a pass; enough that no branch predictor learns them, few enough to stay in cache."""
 
+THREADS_KEY_COUNT = 1 << 20
+"""Keys that threads share: enough that handing out the parts costs next to nothing."""
+
 PASS_SECONDS_MIN = 0.005
 """A timed stretch is at least this long, so that the clock's own cost vanishes in it."""
 
@@ -32,8 +35,9 @@ def measure(
     """Measures every installed contender at every size, in nanoseconds of CPU time an operation.
 
     CPU time of the process, all threads, because on a busy machine the wall clock measures the
-    neighbours. An operation is one lookup, one key of a batch of 1,024, or one build. ``progress``
-    is called with the stretches timed so far and in all.
+    neighbours; only what threads gain is on the wall clock. An operation is one lookup, one key of
+    a batch of 1,024 or of an array that threads share, or one build. ``progress`` is called with
+    the stretches timed so far and in all.
     """
     with warnings.catch_warnings():
         # The largest ring here has fewer slots than advised, as its peers have points.
@@ -50,7 +54,7 @@ def _measure(
     for done in range(total):
         index = done % len(cases)
         case = cases[index]
-        elapsed_ns = _timed_ns(case.run, calls[index])
+        elapsed_ns = _timed_ns(case, calls[index])
         samples[index].append(elapsed_ns / (calls[index] * case.operations))
         progress(done + 1, total)
     return [
@@ -84,21 +88,26 @@ class _Case:
     pods: int
     operations: int
     run: Callable[[], object]
+    clock_ns: Callable[[], int] = time.process_time_ns
 
 
 def _cases(pod_counts: Sequence[int]) -> Iterator[_Case]:
-    text_keys = random_keys(KEY_COUNT)
-    byte_keys = [key.encode() for key in text_keys]
+    texts = random_keys(KEY_COUNT)
+    # The order of the shared keys does not matter to what threads gain, so they may repeat.
+    many_texts = texts * (THREADS_KEY_COUNT // KEY_COUNT)
     for count in pod_counts:
         pods = pod_ids(count)
         for contender in contenders_installed():
-            keys: Sequence[Any] = byte_keys if contender.takes_bytes else text_keys
             if contender.lookup is not None:
-                run = _one_by_one(contender.lookup(pods), keys)
+                run = _one_by_one(contender.lookup(pods), contender.keys(texts))
                 yield _Case("lookup", contender, count, KEY_COUNT, run)
             if contender.batch is not None:
-                run = partial(contender.batch(pods), keys)
+                run = partial(contender.batch(pods), contender.keys(texts))
                 yield _Case("batch", contender, count, KEY_COUNT, run)
+            if contender.threads is not None:
+                run = partial(contender.threads(pods), contender.keys(many_texts))
+                clock_ns = time.perf_counter_ns
+                yield _Case("threads", contender, count, THREADS_KEY_COUNT, run, clock_ns)
             if contender.build is not None:
                 yield _Case("build", contender, count, 1, partial(contender.build, pods))
 
@@ -113,18 +122,18 @@ def _one_by_one(function: Callable[[Any], object], keys: Sequence[Any]) -> Calla
 
 def _calls_needed(case: _Case) -> int:
     case.run()  # The first call pays for caches and imports that the others share.
-    once_ns = max(1, _timed_ns(case.run, 1))
+    once_ns = max(1, _timed_ns(case, 1))
     return max(1, int(PASS_SECONDS_MIN * 1e9 / once_ns))
 
 
-def _timed_ns(run: Callable[[], object], calls: int) -> int:
+def _timed_ns(case: _Case, calls: int) -> int:
     collector_was_on = gc.isenabled()
     gc.disable()
     try:
-        start_ns = time.process_time_ns()
+        start_ns = case.clock_ns()
         for _ in range(calls):
-            run()
-        return time.process_time_ns() - start_ns
+            case.run()
+        return case.clock_ns() - start_ns
     finally:
         if collector_was_on:
             gc.enable()

@@ -9,8 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from hashroute.bench import Report, machine_facts, measure
-from hashroute.bench.tables import LEGEND, comparison_table, page, tables
+from hashroute.bench import Comparison, Report, machine_facts, measure
+from hashroute.bench.page import page
+from hashroute.bench.tables import LEGEND, comparison_table, tables
 from hashroute.cli._common import CouldNotRun, epilog
 from hashroute.errors import ConfigurationError
 
@@ -37,8 +38,9 @@ hashroute bench
 hashroute bench --pods 16 --json before.json
 hashroute bench --pods 16 --compare before.json --html bench.html
 """,
-        held="it was measured",
-        failed="never; what became slower is for you to judge",
+        held="it was measured, and with --compare nothing of hashroute became slower",
+        failed="--compare: something of hashroute became slower by more than --tolerance, and no "
+        "rounds of the two runs overlap (threads, on the wall clock, are left out)",
         unknown="wrong usage, or --compare names a file that --json did not write",
     )
 )
@@ -75,17 +77,28 @@ hashroute bench --pods 16 --compare before.json --html bench.html
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show what changed since a report that --json wrote.",
 )
+@click.option(
+    "--tolerance",
+    "tolerance_percent",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000),
+    help="With --compare: by how many per cent a median may rise.",
+)
 def bench(
+    *,
     pod_counts: list[int],
     rounds: int,
     json_path: Path | None,
     html_path: Path | None,
     older_path: Path | None,
+    tolerance_percent: float,
 ) -> None:
     """Time the ring's lookups, batches and builds beside the peers that are installed.
 
-    The peers are uhashring, jump-consistent-hash and xxhash; install them to see them. Figures
-    are CPU time, medians over interleaved rounds; compare ratios, not machines.
+    The peers are fastring (Python 3.13 or later), uhashring, jump-consistent-hash and xxhash;
+    install them to see them. Figures are CPU time, medians over interleaved rounds; compare
+    ratios, not machines. Threads that share a large batch are timed by the wall clock.
     """
     older = _older(older_path)
     notes = Console(stderr=True)
@@ -97,14 +110,21 @@ def bench(
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     report = Report(facts=machine_facts(), measurements=tuple(measurements))
+    comparisons = [] if older is None else report.compared_with(older)
     if json_path == Path("-"):
         sys.stdout.write(report.to_json() + "\n")
     else:
-        _show(report, older)
+        _show(report, comparisons)
     if json_path is not None and json_path != Path("-"):
         json_path.write_text(report.to_json() + "\n", encoding="utf-8")
     if html_path is not None:
-        html_path.write_text(page(report), encoding="utf-8")
+        html_path.write_text(page(report, comparisons), encoding="utf-8")
+    regressions = [entry for entry in comparisons if entry.is_regression(tolerance_percent / 100)]
+    for entry in regressions:
+        what = f"{entry.after.operation}, {entry.after.contender}, {entry.after.pods} pods"
+        notes.print(f"slower: {what}: {entry.ratio:.2f} times the older run", highlight=False)
+    if regressions:
+        sys.exit(1)
 
 
 def _older(path: Path | None) -> Report | None:
@@ -114,12 +134,12 @@ def _older(path: Path | None) -> Report | None:
         raise CouldNotRun(f"{path}: {error}") from error
 
 
-def _show(report: Report, older: Report | None) -> None:
+def _show(report: Report, comparisons: list[Comparison]) -> None:
     console = Console()
     for name, fact in report.facts.items():
         console.print(f"[dim]{name}:[/dim] {fact}", highlight=False)
     for table in tables(report):
         console.print(table, "")
     console.print(LEGEND, style="dim")
-    if older is not None:
-        console.print(comparison_table(report.compared_with(older)))
+    if comparisons:
+        console.print(comparison_table(comparisons))

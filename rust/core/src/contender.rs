@@ -51,15 +51,20 @@ impl Contender {
         let between = self.phase.wrapping_add(visit.wrapping_mul(self.step)) >> 12;
         // Both parts stay below 2^63: tau ends below 18 * 2^58, and the second is less than gap.
         let unweighted = tau + (gap >> 20) * u64::from(between);
-        ((u128::from(unweighted) * u128::from(self.pace)) >> 64) as u64
+        self.paced(unweighted)
     }
 
     /// Two times that [`Contender::time`] lies between or equals, at less cost.
     #[inline]
     pub(crate) fn time_around(&self, times: Times<'_>, visit: u32) -> (u64, u64) {
         let (before, after) = times.around(visit);
-        let pace = u128::from(self.pace);
-        (((u128::from(before) * pace) >> 64) as u64, ((u128::from(after) * pace) >> 64) as u64)
+        (self.paced(before), self.paced(after))
+    }
+
+    /// A time of a pod of weight one as a time of this pod.
+    #[inline]
+    pub(crate) fn paced(&self, unweighted: u64) -> u64 {
+        ((u128::from(unweighted) * u128::from(self.pace)) >> 64) as u64
     }
 
     /// When this pod visits `slot`: the score of the pair, the same seen from either side.

@@ -14,6 +14,7 @@ use core::cmp::Ordering;
 
 use crate::assignment::{Assignment, NOBODY};
 use crate::contender::Contender;
+use crate::id::PodId;
 use crate::logarithm::Times;
 use crate::ring::Ring;
 use crate::view::View;
@@ -157,8 +158,11 @@ fn visits_made(ring: &Ring, place: usize) -> u32 {
 }
 
 fn order(one: &Contender, view: &View, other: &Contender, other_view: &View) -> Ordering {
-    let id = |view: &'_ View, pod: &Contender| view.pod(pod.pod).map(|pod| pod.id.clone());
     one.hash.cmp(&other.hash).then_with(|| id(view, one).cmp(&id(other_view, other)))
+}
+
+fn id<'a>(view: &'a View, pod: &Contender) -> Option<&'a PodId> {
+    view.pod(pod.pod).map(|pod| &pod.id)
 }
 
 /// A table on its way, in terms of places.
@@ -200,17 +204,29 @@ impl Table<'_> {
     /// no slot can be won, since no owner visits one as late.
     fn run(&mut self, place: usize, last: u64) {
         let pod = self.all[place];
+        let mut block_end = 0;
+        let mut duel = None;
         while self.counts[place] < self.limits[place] && self.next_visits[place] < self.slots {
             let visit = self.next_visits[place];
-            let time = pod.time(self.times, visit);
-            if time > last {
-                self.next_visits[place] = self.slots;
-                return;
+            if visit >= block_end {
+                if pod.time_around(self.times, visit).0 > last {
+                    self.next_visits[place] = self.slots;
+                    return;
+                }
+                block_end = self.times.block_end(visit);
+                duel = None;
             }
             self.next_visits[place] += 1;
             let slot = pod.permutation.slot(visit);
             let owner = usize::from(self.owners[slot as usize]);
-            if self.keeps(owner, slot, (time, place)) {
+            let other = self.all[owner];
+            let others = other.permutation.visit(slot);
+            let duel = duel.get_or_insert_with(|| Duel::new(self.times, pod, visit, other));
+            let wins = duel.wins_against(other, others).unwrap_or_else(|| {
+                let challenge = (pod.time(self.times, visit), place);
+                challenge < (other.time(self.times, others), owner)
+            });
+            if !wins {
                 continue;
             }
             if owner < self.staying && self.counts[owner] == self.limits[owner] {
@@ -221,18 +237,6 @@ impl Table<'_> {
             self.latest[place] = self.latest[place].max(visit);
             self.owners[slot as usize] = place_number(place);
         }
-    }
-
-    /// Whether the owner of a slot visits it before a challenger does.
-    #[inline]
-    fn keeps(&self, owner: usize, slot: u32, challenger: (u64, usize)) -> bool {
-        let pod = self.all[owner];
-        let visit = pod.permutation.visit(slot);
-        let (before, after) = pod.time_around(self.times, visit);
-        if challenger.0 < before || after < challenger.0 {
-            return after < challenger.0;
-        }
-        (pod.time(self.times, visit), owner) < challenger
     }
 
     /// The second pass. Pods only ever exchange slots for earlier ones.
@@ -314,6 +318,36 @@ impl Table<'_> {
         // Capacities add up to the number of slots or more, so somebody has room.
         assert!(first.is_some(), "capacities do not add up to the number of slots");
         first.unwrap_or_default()
+    }
+}
+
+/// What the visits in one block of one contender's are worth against those of others of one weight.
+/// Nearly all are told apart so, without their times.
+struct Duel {
+    weight: u64,
+    loses_below: u32,
+    wins_from: u32,
+}
+
+impl Duel {
+    /// For the block of `visit`, against contenders as heavy as `other`.
+    fn new(times: Times<'_>, pod: &Contender, visit: u32, other: &Contender) -> Self {
+        let (before, after) = pod.time_around(times, visit);
+        Self {
+            weight: other.weight,
+            loses_below: times.blocks_before(|tau| other.paced(tau) < before),
+            wins_from: times.blocks_not_after(|tau| other.paced(tau) <= after),
+        }
+    }
+
+    /// Whether the visit of another contender is later for certain, or earlier; `None` if only
+    /// the times can tell.
+    #[inline]
+    fn wins_against(&self, other: &Contender, visit: u32) -> Option<bool> {
+        if other.weight != self.weight || (self.loses_below..self.wins_from).contains(&visit) {
+            return None;
+        }
+        Some(visit >= self.wins_from)
     }
 }
 

@@ -73,6 +73,25 @@ impl Times<'_> {
         (self.coarse[block], self.coarse[block + 1])
     }
 
+    /// The first visit after the block of `visit`.
+    pub(crate) fn block_end(self, visit: u32) -> u32 {
+        (visit.wrapping_shr(self.block_bits) + 1) << self.block_bits
+    }
+
+    /// The first visit of the first block that does not end at a tau for which `is_before` holds.
+    pub(crate) fn blocks_before(self, is_before: impl Fn(u64) -> bool) -> u32 {
+        self.first_of_block(self.coarse.partition_point(|tau| is_before(*tau)).saturating_sub(1))
+    }
+
+    /// The first visit of the first block that begins at a tau for which `is_not_after` fails.
+    pub(crate) fn blocks_not_after(self, is_not_after: impl Fn(u64) -> bool) -> u32 {
+        self.first_of_block(self.coarse.partition_point(|tau| is_not_after(*tau)))
+    }
+
+    fn first_of_block(self, block: usize) -> u32 {
+        u32::try_from(block << self.block_bits).unwrap_or(u32::MAX)
+    }
+
     /// tau(k) and tau(k + 1) - tau(k), for k below M.
     #[inline]
     pub(crate) fn tau_and_gap(self, visit: u32) -> (u64, u64) {

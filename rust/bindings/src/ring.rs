@@ -22,9 +22,15 @@ pub(crate) struct Ring {
 
 #[pymethods]
 impl Ring {
+    /// `before` is a ring to make this one from: the result is the same, and there sooner.
     #[new]
-    fn new(py: Python<'_>, view: &View) -> PyResult<Self> {
-        let ring = detached(py, || core::Ring::build(view.0.clone()))?;
+    #[pyo3(signature = (view, before = None))]
+    fn new(py: Python<'_>, view: &View, before: Option<&Self>) -> PyResult<Self> {
+        let view = view.0.clone();
+        let ring = detached(py, || match before {
+            Some(before) => before.ring.follow(view),
+            None => core::Ring::build(view),
+        })?;
         let pods = ring.view().pods().iter();
         let ids = pods.map(|pod| PyString::intern(py, pod.id.as_str()).unbind()).collect();
         Ok(Self { ring, ids })

@@ -3,7 +3,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hashroute_core::{Ring, View};
+use hashroute_core::{Ring, View, ViewError};
 use hashroute_dataplane::fleet::{FleetPolicy, LoadBound};
 use hashroute_dataplane::health::Policy;
 use hashroute_dataplane::retry::ATTEMPTS_MAX;
@@ -160,7 +160,7 @@ pub enum SettingsError {
     },
     /// The view cannot be routed by.
     #[error("settings: view: {0}")]
-    View(#[from] hashroute_core::ViewError),
+    View(#[from] ViewError),
 }
 
 impl SettingsError {
@@ -198,11 +198,23 @@ impl Settings {
 
     /// Checks everything and builds the ring.
     pub(crate) fn check(self) -> Result<Checked, SettingsError> {
+        self.check_with(Ring::build)
+    }
+
+    /// The same, with the ring made from the one before: quicker where little changes.
+    pub(crate) fn check_after(self, before: &Ring) -> Result<Checked, SettingsError> {
+        self.check_with(|view| before.follow(view))
+    }
+
+    fn check_with(
+        self,
+        ring: impl FnOnce(View) -> Result<Ring, ViewError>,
+    ) -> Result<Checked, SettingsError> {
         self.check_ranges()?;
         let load = LoadBound::new(self.load.c, self.load.floor)
             .map_err(|_| out_of_range("load.c", &self.load.c, "a number from 1 up"))?;
         let policy = FleetPolicy { load, health: Policy::for_probe_timeout(self.health.timeout) };
-        let ring = Ring::build(self.view.clone())?;
+        let ring = ring(self.view.clone())?;
         Ok(Checked { ring, policy, settings: self })
     }
 
@@ -333,10 +345,7 @@ mod tests {
     #[test]
     fn a_view_that_cannot_be_routed_by_keeps_its_own_code() {
         let error = refusal(|document| document["view"]["pods"][0]["state"] = json!("draining"));
-        assert_eq!(
-            error,
-            SettingsError::View(hashroute_core::ViewError::NoEligiblePod { pods: 1 })
-        );
-        assert_eq!(error.code(), hashroute_core::ViewError::NoEligiblePod { pods: 1 }.code());
+        assert_eq!(error, SettingsError::View(ViewError::NoEligiblePod { pods: 1 }));
+        assert_eq!(error.code(), ViewError::NoEligiblePod { pods: 1 }.code());
     }
 }

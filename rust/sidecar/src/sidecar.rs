@@ -90,7 +90,7 @@ impl Sidecar {
         fixed("listen.grpc", &self.asked.grpc, &settings.listen.grpc)?;
         fixed("listen.zmq", &self.asked.zmq, &settings.listen.zmq)?;
         fixed("limits", &self.shared.limits, &settings.limits)?;
-        let checked = settings.check()?;
+        let checked = settings.check_after(&self.shared.routing.load().ring)?;
 
         let _one_at_a_time = self.apply.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.shared.routing.load();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hashroute.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 FORMAT = "hashroute-bench/1"
 OURS = "hashroute"
@@ -162,14 +163,17 @@ def _digits(value: float) -> str:
 
 
 def _measurement(entry: dict[str, Any]) -> Measurement:
-    rounds: Sequence[Any] = entry["rounds_ns"]
-    if not rounds:
-        raise ValueError("rounds_ns is empty")
+    rounds_ns = tuple(float(taken) for taken in entry["rounds_ns"])
+    if not rounds_ns or not all(0 < taken < math.inf for taken in rounds_ns):
+        raise ValueError(f"rounds_ns: {rounds_ns}")
+    pods = int(entry["pods"])
+    if pods < 1:
+        raise ValueError(f"pods: {pods}")
     return Measurement(
         operation=str(entry["operation"]),
         contender=str(entry["contender"]),
         version=str(entry["version"]),
         is_floor=bool(entry["is_floor"]),
-        pods=int(entry["pods"]),
-        rounds_ns=tuple(float(taken) for taken in rounds),
+        pods=pods,
+        rounds_ns=rounds_ns,
     )

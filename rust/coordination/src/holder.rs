@@ -29,6 +29,8 @@ pub struct LeaseHolder {
     /// For each voter the latest sending of a renewal that it granted.
     granted: BTreeMap<VoterId, Duration>,
     end: Option<Duration>,
+    /// Whether the lease was extended since the record was installed.
+    is_fresh: bool,
     renounced: bool,
     phase: Phase,
     next_call: Duration,
@@ -52,6 +54,7 @@ impl LeaseHolder {
             sent: BTreeMap::new(),
             granted: BTreeMap::new(),
             end: None,
+            is_fresh: false,
             renounced: false,
             phase: Phase::Probing { since: now, heard: Vec::new() },
             next_call: now,
@@ -70,6 +73,12 @@ impl LeaseHolder {
     #[must_use]
     pub fn is_valid(&self, now: Duration) -> bool {
         self.end.is_some_and(|end| now < end)
+    }
+
+    /// Whether the lease was extended since the record was installed.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
     }
 
     /// Since when a majority has been heard without a gap longer than a lease, if it is.
@@ -147,6 +156,7 @@ impl LeaseHolder {
     /// others do: their guards outlive the record.
     pub fn installed(&mut self, record: &Record) {
         self.granted.retain(|voter, _| record.has_voter(*voter));
+        self.is_fresh = false;
     }
 
     /// Gives the lease up for good, counted grants included.
@@ -170,7 +180,10 @@ impl LeaseHolder {
             parameters.holder_window()
         };
         let end = sent.get(needed - 1).map(|sent| *sent + window);
-        self.end = self.end.max(end);
+        if end > self.end {
+            self.end = end;
+            self.is_fresh = true;
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Member {
     proposer: Proposer,
     /// What each voter last said of leases that have run out.
     lapsed: BTreeMap<VoterId, Vec<Writer>>,
-    /// Whether a voter has accepted a record under which this member loses something.
+    /// Whether a voter has voted for a record after this one.
     accepted_elsewhere: bool,
     /// The writer that a majority of voters last reported as lapsed.
     suspect: Option<Writer>,
@@ -276,17 +276,21 @@ impl Member {
         dice: u64,
     ) -> Vec<MemberAction> {
         match message {
-            FromVoter::Renewed { epoch, writer, sequence, lapsed } => {
+            FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided } => {
                 if writer == self.me && epoch == self.record.epoch() {
                     self.lapsed.insert(by, lapsed);
                     self.lease.renewed(now, by, sequence, &self.record);
+                    self.is_undecided(now, undecided);
                 }
                 Vec::new()
             }
-            FromVoter::Heard { writer, sequence, newer, lapsed } if writer == self.me => {
+            FromVoter::Heard { writer, sequence, newer, lapsed, undecided }
+                if writer == self.me =>
+            {
                 let actions = newer.map_or_else(Vec::new, |record| self.install(now, record));
                 self.lapsed.insert(by, lapsed);
                 self.lease.heard(now, by, sequence, &self.record);
+                self.is_undecided(now, undecided);
                 actions
             }
             FromVoter::Refused { writer, refusal, .. } if writer == self.me => {
@@ -320,18 +324,29 @@ impl Member {
                 vec![MemberAction::ToVoter(by, ToVoter::Install { record })]
             }
             Refusal::Pending(record) => {
-                if record.epoch() > self.record.epoch() && !self.accepted_elsewhere {
-                    // Whoever proposed it will most likely finish; if not, this member does.
-                    self.accepted_elsewhere = true;
-                    let wait = self.record.parameters().renewal_interval;
-                    self.next_proposal = self.next_proposal.max(now + wait);
-                }
+                self.is_undecided(now, record.epoch() > self.record.epoch());
                 Vec::new()
             }
             Refusal::NotNamed | Refusal::Held | Refusal::Renounced | Refusal::NotAVoter => {
                 Vec::new()
             }
         }
+    }
+
+    /// A voter has voted for the next record. The proposer may be the only one who knows what became
+    /// of it, and dead: then this member finds out.
+    fn is_undecided(&mut self, now: Duration, undecided: bool) {
+        if undecided && !self.accepted_elsewhere {
+            self.accepted_elsewhere = true;
+            self.let_others_finish(now);
+        }
+    }
+
+    /// Whoever began a try will most likely finish it, and voters keep others out while it can be
+    /// heard: so this only saves useless messages.
+    fn let_others_finish(&mut self, now: Duration) {
+        let wait = self.record.parameters().renewal_interval * 2;
+        self.next_proposal = self.next_proposal.max(now + wait);
     }
 
     fn install(&mut self, now: Duration, record: Record) -> Vec<MemberAction> {
@@ -368,8 +383,7 @@ impl Member {
             return Vec::new();
         }
         if !self.guard.is_waiting() {
-            // Who asked will most likely finish; if not, this member does.
-            self.next_proposal = self.next_proposal.max(now + self.record.parameters().ttl);
+            self.let_others_finish(now);
         }
         match self.guard.release(record, from, ballot) {
             Release::Refused | Release::UnderWay => Vec::new(),

@@ -104,6 +104,8 @@ pub enum FromVoter {
         sequence: Sequence,
         /// Writers whose lease has run out as far as this voter knows.
         lapsed: Vec<Writer>,
+        /// Whether the voter has voted for the next record, and not heard what became of it.
+        undecided: bool,
     },
     /// Does not grant it.
     Refused {
@@ -124,6 +126,8 @@ pub enum FromVoter {
         newer: Option<Record>,
         /// As in [`FromVoter::Renewed`].
         lapsed: Vec<Writer>,
+        /// As in [`FromVoter::Renewed`].
+        undecided: bool,
     },
     /// Writers whose leases have run out at this voter.
     Lapsed {

@@ -138,8 +138,8 @@ impl Voter {
             }
             ToVoter::Probe { epoch, writer, sequence } => {
                 let newer = (epoch < self.epoch()).then(|| self.state.installed.clone());
-                let lapsed = self.lapsed();
-                vec![send(from, FromVoter::Heard { writer, sequence, newer, lapsed })]
+                let (lapsed, undecided) = (self.lapsed(), self.state.accepted.is_some());
+                vec![send(from, FromVoter::Heard { writer, sequence, newer, lapsed, undecided })]
             }
             ToVoter::Renounce { writer } => {
                 self.renounce(now, &writer);
@@ -172,8 +172,8 @@ impl Voter {
             watch.expected_by = until;
             watch.reported = false;
         }
-        let lapsed = self.lapsed();
-        vec![send(from, FromVoter::Renewed { epoch, writer, sequence, lapsed })]
+        let (lapsed, undecided) = (self.lapsed(), self.state.accepted.is_some());
+        vec![send(from, FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided })]
     }
 
     /// Why this writer's renewal is not granted, if it is not.

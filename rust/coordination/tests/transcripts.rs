@@ -4,6 +4,7 @@
 //! write the files anew after a change that is meant, delete them and run the tests.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the transcripts are files")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -94,7 +95,7 @@ impl Cluster {
         let now = self.now;
         for id in self.voters.keys().copied().collect::<Vec<_>>() {
             let actions = self.voters.get_mut(&id).unwrap().tick(now);
-            self.from_voter(id, actions);
+            self.voter_acts(id, actions);
         }
         for pod in self.members.keys().cloned().collect::<Vec<_>>() {
             self.dice += 1;
@@ -102,7 +103,7 @@ impl Cluster {
             let member = self.members.get_mut(&pod).unwrap();
             if member.deadline() <= now {
                 let actions = member.tick(now, dice);
-                self.from_member(&pod, actions);
+                self.member_acts(&pod, actions);
             }
         }
     }
@@ -114,25 +115,25 @@ impl Cluster {
             Event::ToVoter(to, from, message) => {
                 if let Some(voter) = self.voters.get_mut(&to) {
                     let actions = voter.handle(now, from, message);
-                    self.from_voter(to, actions);
+                    self.voter_acts(to, actions);
                 }
             }
             Event::FromVoter(by, to, message) => {
                 if let Some(member) = self.members.get_mut(&to) {
                     let actions = member.handle_voter(now, by, message, dice);
-                    self.from_member(&to, actions);
+                    self.member_acts(&to, actions);
                 }
             }
             Event::ToPeer(to, from, message) => {
                 if let Some(member) = self.members.get_mut(&to) {
                     let actions = member.handle_peer(now, &from, message, dice);
-                    self.from_member(&to, actions);
+                    self.member_acts(&to, actions);
                 }
             }
         }
     }
 
-    fn from_voter(&mut self, id: VoterId, actions: Vec<VoterAction>) {
+    fn voter_acts(&mut self, id: VoterId, actions: Vec<VoterAction>) {
         let mut delay = LINK;
         for action in actions {
             match action {
@@ -147,7 +148,7 @@ impl Cluster {
         }
     }
 
-    fn from_member(&mut self, pod: &PodId, actions: Vec<MemberAction>) {
+    fn member_acts(&mut self, pod: &PodId, actions: Vec<MemberAction>) {
         for action in actions {
             match action {
                 MemberAction::ToVoter(to, message) => {
@@ -167,7 +168,7 @@ impl Cluster {
                     self.say(&format!("{pod} stops for {}", shape(&record)));
                     let member = self.members.get_mut(pod).unwrap();
                     let actions = member.quiesced(self.now, &record, self.dice);
-                    self.from_member(pod, actions);
+                    self.member_acts(pod, actions);
                 }
                 MemberAction::Made { change, epoch } => {
                     self.say(&format!("{pod}: {change:?} is made at epoch {epoch}"));
@@ -286,6 +287,21 @@ fn a_drained_pod_hands_over_without_waiting_for_guards() {
     cluster.members.get_mut(&b).unwrap().wish(drain).unwrap();
     cluster.run(ms(1100));
     cluster.compare("drain.txt");
+}
+
+#[test]
+fn what_a_dead_proposer_told_nobody_is_finished_by_others() {
+    let mut cluster = Cluster::of_two();
+    cluster.run(ms(1000));
+    cluster.text.clear();
+    let (a, b) = (PodId::new("a").unwrap(), PodId::new("b").unwrap());
+    cluster.say("b is asked to drain a");
+    cluster.members.get_mut(&b).unwrap().wish(Change::Drain(a)).unwrap();
+    cluster.run(ms(1009));
+    cluster.say("b is killed: all have voted, and nobody knows");
+    cluster.members.remove(&b);
+    cluster.run(ms(1250));
+    cluster.compare("untold.txt");
 }
 
 #[test]

@@ -122,17 +122,15 @@ impl World {
 
     /// Runs to the end of the plan, or to the first violation.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
-        while self.advance(self.plan.end_at)? {}
-        self.check_recovery()
+        self.run_to_recovery()
     }
 
     /// Lets the next event happen, if it is due before `end`; returns whether one was.
     pub(crate) fn advance(&mut self, end: Duration) -> Result<bool, Violation> {
-        let Some(Reverse(Entry(at, _, event))) = self.queue.pop() else { return Ok(false) };
-        if at > end {
-            self.queue.push(Reverse(Entry(at, self.queued, event)));
+        if self.queue.peek().is_none_or(|Reverse(Entry(at, ..))| *at > end) {
             return Ok(false);
         }
+        let Some(Reverse(Entry(at, _, event))) = self.queue.pop() else { return Ok(false) };
         self.now = self.now.max(at);
         self.events += 1;
         let latest = self.observed.latest().epoch();

@@ -108,6 +108,8 @@ impl Member {
     /// What to propose next.
     fn next_wish(&mut self, now: Duration, out: &mut Vec<MemberAction>) -> Option<Wish> {
         self.asked = false;
+        // Who is not answered decides nothing, and would outbid those who could.
+        self.lease.heard_since()?;
         if self.undecided() {
             // Something was released or accepted. That nothing changes can be agreed at once; and
             // if a voter has accepted something else, that is what this try will propose.
@@ -123,11 +125,15 @@ impl Member {
             let record = self.next_record(&Change::Fail(writer)).ok()?;
             return Some(self.wish_for(record, true));
         }
-        self.lease.heard_since()?;
         if !self.record.names(&self.me) {
             let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
             let record = self.next_record(&Change::Join { pod, incarnation }).ok()?;
             return Some(self.wish_for(record, false));
+        }
+        if !self.lease.is_fresh() {
+            // A change of voters stops renewals for a moment; one right after the other would stop
+            // them for so long that leases end.
+            return None;
         }
         while let Some(change) = self.wishes.pop_front() {
             if self.is_presumed_made(&change) {

@@ -33,9 +33,11 @@ fn vote(proposer: &mut Proposer, by: u128) -> Vec<ProposerAction> {
 }
 
 fn proposed(actions: &[ProposerAction]) -> Option<&Record> {
-    actions.iter().find_map(|action| match action {
-        ProposerAction::ToVoter(_, ToVoter::Accept { record, .. }) => Some(record),
-        _ => None,
+    actions.iter().find_map(|action| {
+        let ProposerAction::ToVoter(_, ToVoter::Accept { record, .. }) = action else {
+            return None;
+        };
+        Some(record)
     })
 }
 
@@ -115,9 +117,9 @@ fn the_voters_of_the_record_before_are_asked_and_not_those_to_come() {
     let asked = proposer.propose(ms(0), wish, 9);
     let asked: Vec<u128> = asked
         .iter()
-        .filter_map(|action| match action {
-            ProposerAction::ToVoter(voter, _) => Some(voter.0),
-            _ => None,
+        .filter_map(|action| {
+            let ProposerAction::ToVoter(voter, _) = action else { return None };
+            Some(voter.0)
         })
         .collect();
     assert_eq!(asked, [1, 2, 3]);

@@ -75,6 +75,19 @@ fn after_its_vote_it_grants_nothing_to_who_loses_by_it() {
 }
 
 #[test]
+fn who_renews_is_told_that_a_vote_was_cast_and_its_outcome_is_unknown() {
+    let mut voter = voter();
+    for undecided in [false, true] {
+        let said = tell(&mut voter, LATER, renew(&both(), &writer("b", 1), 1));
+        assert!(matches!(
+            said[..],
+            [FromVoter::Renewed { undecided: told, .. }] if told == undecided
+        ));
+        tell(&mut voter, LATER, accept(1, without_a(), &[]));
+    }
+}
+
+#[test]
 fn after_a_vote_for_other_voters_it_grants_nothing_to_anybody() {
     let mut voter = voter();
     let change = Change::ReplaceVoter { old: VoterId(3), new: entry(4) };
@@ -135,7 +148,7 @@ fn it_keeps_its_promise_and_tells_what_it_accepted() {
     let fresh = FromVoter::Promised { epoch, ballot: ballot(2), accepted: None };
     assert_eq!(tell(&mut voter, LATER, prepare(4, 2, &[])), [fresh]);
     let outbid = FromVoter::Outbid { epoch, promised: ballot(2) };
-    assert_eq!(tell(&mut voter, LATER, prepare(4, 1, &[])), [outbid.clone()]);
+    assert_eq!(tell(&mut voter, LATER, prepare(4, 1, &[])), vec![outbid.clone()]);
     assert_eq!(tell(&mut voter, LATER, accept(1, without_a(), &[])), [outbid]);
     assert_eq!(tell(&mut voter, LATER, accept(2, without_a(), &[])), accepted(2));
     let earlier = Some((ballot(2), without_a()));

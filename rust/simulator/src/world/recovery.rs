@@ -54,20 +54,26 @@ impl World {
         }
     }
 
-    /// Every resource that has an owner is writable there.
-    pub(super) fn check_recovery(&mut self) -> Result<(), Violation> {
-        let latest = self.observed.latest().clone();
-        if all_drained(&latest) {
-            return Ok(());
-        }
-        let writable = |resource: &Resource| self.writer_of(&latest, resource).is_some();
-        match self.resources().iter().find(|resource| !writable(resource)) {
-            None => Ok(()),
-            Some(resource) => {
-                let seen = format!("{resource:?} has no writer at the end: {}", self.describe());
-                Err(Violation { at: self.now, ..Violation::new(Invariant::Recovery, seen) })
+    /// Runs to the end of the plan, or until each resource has been writable at some moment after
+    /// the last fault has shown. Not at every one, for changes that were asked for earlier may
+    /// still be under way.
+    pub(super) fn run_to_recovery(&mut self) -> Result<(), Violation> {
+        let mut waiting: Option<Vec<Resource>> = None;
+        let mut end = self.plan.heal_at + FIRST_LOOK;
+        while end <= self.plan.end_at {
+            while self.advance(end)? {}
+            let latest = self.observed.latest().clone();
+            let left = waiting.take().unwrap_or_else(|| self.resources());
+            let unwritable = |it: &Resource| self.writer_of(&latest, it).is_none();
+            let left: Vec<Resource> = left.into_iter().filter(unwritable).collect();
+            if left.is_empty() || all_drained(&latest) {
+                return Ok(());
             }
+            waiting = Some(left);
+            end += LOOK_INTERVAL;
         }
+        let seen = format!("{waiting:?} have no writer at the end: {}", self.describe());
+        Err(Violation { at: self.now, ..Violation::new(Invariant::Recovery, seen) })
     }
 
     /// Every slot, and every group that was agreed.
@@ -133,3 +139,8 @@ fn all_drained(latest: &Record) -> bool {
     pods.iter().all(|pod| !pod.state.owns_slots())
         && pods.iter().any(|pod| pod.state == PodState::Draining)
 }
+
+/// By then the lease has ended of whoever the lasting fault has struck.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// So often it is looked whether resources are writable.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);

@@ -191,7 +191,7 @@ class Ring(NativeRing):
             DuplicatePodError: the view holds this id already.
         """
         added = pod if isinstance(pod, Pod) else Pod(pod, weight=weight, zone=zone)
-        return self._of(self.view.with_pod(added))
+        return self._of(self.view.with_pod(added), self)
 
     def remove(self, pod: str) -> Self:
         """Returns the ring without this pod, at the next epoch.
@@ -200,7 +200,7 @@ class Ring(NativeRing):
             UnknownPodError: the view holds no such pod.
             EmptyViewError: it is the last one that owns slots.
         """
-        return self._of(self.view.without_pod(pod))
+        return self._of(self.view.without_pod(pod), self)
 
     def reweight(self, pod: str, weight: float) -> Self:
         """Returns the ring in which this pod has another weight, at the next epoch.
@@ -209,7 +209,7 @@ class Ring(NativeRing):
             UnknownPodError: the view holds no such pod.
             WeightError: the weight is not finite, not positive, or too large.
         """
-        return self._of(self.view.with_weight(pod, weight))
+        return self._of(self.view.with_weight(pod, weight), self)
 
     def with_state(self, pod: str, state: PodState) -> Self:
         """Returns the ring in which this pod is in another state, at the next epoch.
@@ -218,7 +218,7 @@ class Ring(NativeRing):
             UnknownPodError: the view holds no such pod.
             EmptyViewError: no pod that owns slots would be left.
         """
-        return self._of(self.view.with_state(pod, state))
+        return self._of(self.view.with_state(pod, state), self)
 
     def plan(self, to: Ring, *, slots_per_step: int | None = SLOTS_PER_STEP_DEFAULT) -> Plan:
         """Returns the steps that turn this ring's table into that of ``to``.
@@ -239,8 +239,8 @@ class Ring(NativeRing):
         )
 
     @classmethod
-    def _of(cls, view: View) -> Self:
-        ring = super().__new__(cls, view)
+    def _of(cls, view: View, before: Ring | None = None) -> Self:
+        ring = super().__new__(cls, view, before)
         for advice in view.advice():
             warnings.warn(advice, FewSlotsWarning, stacklevel=3)
         return ring

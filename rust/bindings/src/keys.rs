@@ -6,7 +6,7 @@
 
 use pyo3::PyTypeInfo;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyString};
 
@@ -86,18 +86,19 @@ fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a [u8]> {
     })
 }
 
-/// The 8 bytes of `key`, or none if it is not an integer.
+/// The 8 bytes of `key`, or none if it is not an integer. What its `__index__` raises comes through.
 fn int_bytes(key: &Bound<'_, PyAny>) -> PyResult<Option<[u8; 8]>> {
-    let overflows = match key.extract::<i64>() {
+    let py = key.py();
+    match key.extract::<i64>() {
         Ok(number) => return Ok(Some(number.to_le_bytes())),
-        Err(error) => error.is_instance_of::<PyOverflowError>(key.py()),
-    };
-    if !overflows {
-        return Ok(None);
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => return Ok(None),
+        Err(error) if !error.is_instance_of::<PyOverflowError>(py) => return Err(error),
+        Err(_) => {}
     }
     // The upper half of the unsigned range has the bytes of the negative numbers.
     match key.extract::<u64>() {
         Ok(number) => Ok(Some(number.to_le_bytes())),
+        Err(error) if !error.is_instance_of::<PyOverflowError>(py) => Err(error),
         Err(_) => Err(Failure::new(
             "key_range",
             "an int key must lie in -2**63 .. 2**64-1, the range of 8 bytes; pass str(key) or \

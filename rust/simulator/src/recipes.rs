@@ -11,6 +11,7 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
     match bug {
         Bug::GrantAfterAccept => back_before_the_last_vote(plan),
         Bug::GrantAcrossVoters => apart_while_voters_change(plan),
+        Bug::NoQuietTime => unheard_after_restarts(plan),
         Bug::NoQuietTimeForNewVoter => unheard_by_the_newest_voter(plan),
         Bug::ReleaseOfOtherTry => late_releases(plan),
         Bug::LostDiskVotes | Bug::VoteForgotten | Bug::TornStateRead => votes_forgotten(plan, bug),
@@ -18,7 +19,6 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         Bug::NoDriftMargin | Bug::WildClock => clocks_far_apart(plan),
         // The swarm meets what these need.
         Bug::NoGuardAtVote
-        | Bug::NoQuietTime
         | Bug::GuardsDroppedAtInstall
         | Bug::PromiseUnchecked
         | Bug::WrongVotersMajority
@@ -70,6 +70,21 @@ fn apart_while_voters_change(plan: &mut Plan) {
         step(300, 320, Kind::Mend),
         step(200, 250, Kind::ReplaceVoter),
         step(0, 60, Kind::Split),
+    ];
+}
+
+/// Two voters forget their guards, and a writer that has to release something does not hear of it.
+fn unheard_after_restarts(plan: &mut Plan) {
+    let ms = Duration::from_millis;
+    (plan.voters, plan.members, plan.loss_per_mille) = (3, 2, 200);
+    (plan.delay_most, plan.sync_most, plan.straggler_most) = (ms(1), ms(0), ms(0));
+    (plan.down_most, plan.stragglers_per_mille) = (ms(1), 0);
+    plan.recipe = vec![
+        step(250, 300, Kind::CrashVoter),
+        step(0, 2, Kind::CrashVoter),
+        step(0, 2, Kind::CrashVoter),
+        step(2, 10, Kind::Reweight),
+        step(0, 5, Kind::Reweight),
     ];
 }
 

@@ -13,7 +13,7 @@ CARGO := cargo
 CARGO_FLAGS := --locked
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: help setup build demo test verify fix test-rust test-python bench fuzz lock clean
+.PHONY: help setup build demo test verify fix test-rust test-python gate bench fuzz lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,7 @@ $(BUILD): $(SETUP) $(RUST_SOURCES) pyproject.toml
 demo: build  ## the main job on this machine: four pods, one proxy, real symbols, failures; writes demo-report/
 	$(BIN)/hashroute demo
 
-test: verify test-rust test-python  ## everything that must hold: verify, Rust tests, Python tests
+test: verify test-rust test-python gate  ## everything that must hold: verify, Rust tests, Python tests, instruction counts
 
 verify: build  ## formatting, lints, types, layers, stubs, generated files; changes nothing
 	$(CARGO) fmt --all --check
@@ -56,6 +56,9 @@ test-python: build  ## the Python surface and real processes on loopback
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
+gate: setup  ## instruction counts of the look-up and the build against the recorded ones (needs valgrind, else says so)
+	$(BIN)/python tools/instructions.py
 
 bench: build  ## every benchmark beside its peers, then the tables of docs/benchmarks.md (needs haproxy, nginx-light, libzmq3-dev)
 	mkdir -p bench-report

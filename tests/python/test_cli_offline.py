@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hashroute import Ring
+from hashroute import Pod, Ring
 from hashroute.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = str(ROOT / "examples/hashroute.toml")
-RING = Ring({"pod-a": 1, "pod-b": 1, "pod-c": 2})
+RING = Ring(
+    [
+        Pod("pod-a", zone="rack-1"),
+        Pod("pod-b", zone="rack-2"),
+        Pod("pod-c", weight=2, zone="rack-2"),
+    ]
+)
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:

@@ -99,9 +99,12 @@ def test_status_ready_holds_only_with_a_pod_up_on_each_transport(running: Runnin
     assert running.run("status", "--ready").exit_code == 1
 
 
-def watch(running: Running, *options: str, **more: Any) -> subprocess.Popen[str]:
+def watch(
+    running: Running, *options: str, terminal_kind: str = "xterm", **more: Any
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, "status", "--watch", "--interval-ms", "50"]
-    environment = {**os.environ, "HASHROUTE_CONTROL": running.server.address}
+    control = running.server.address
+    environment = {**os.environ, "HASHROUTE_CONTROL": control, "TERM": terminal_kind}
     return subprocess.Popen([*command, *options], env=environment, text=True, **more)
 
 
@@ -127,9 +130,12 @@ def test_status_watch_writes_one_table_after_another_to_a_file(running: Running)
         assert process.wait(SECONDS_MAX) == 0
 
 
-def test_status_watch_redraws_on_a_terminal(running: Running) -> None:
+@pytest.mark.parametrize(("kind", "redraws"), [("xterm", True), ("dumb", False)])
+def test_status_watch_redraws_on_a_terminal_that_can(
+    running: Running, kind: str, *, redraws: bool
+) -> None:
     controlling, terminal = pty.openpty()
-    with watch(running, stdin=terminal, stdout=terminal) as process:
+    with watch(running, stdin=terminal, stdout=terminal, terminal_kind=kind) as process:
         os.close(terminal)
         seen = b""
         while b"pod-c" not in seen:
@@ -140,6 +146,7 @@ def test_status_watch_redraws_on_a_terminal(running: Running) -> None:
                 pass
         assert process.wait(SECONDS_MAX) == 0
     os.close(controlling)
+    assert (b"\x1b[" in seen) == redraws
 
 
 def test_view_for_scripts_is_what_a_ring_is_built_of(running: Running) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +131,18 @@ def _is_ready(now: pb.Status) -> bool:
 def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
     with stub(control) as service:
         looks = _looks(service, interval_ms, control)
-        if as_json or not sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+        # A dumb terminal, such as one of an editor or a log, cannot go back to redraw.
+        if as_json or not console.is_terminal or console.is_dumb_terminal:
             for now in looks:
                 click.echo(json.dumps(plain(now)) if as_json else f"{render(now)}\n")
             return
         from rich.live import Live
         from rich.text import Text
 
-        with Live(auto_refresh=False, screen=True) as live:
+        with Live(console=console, auto_refresh=False, screen=True) as live:
             for now in looks:
                 live.update(Text(render(now), no_wrap=True, overflow="crop"), refresh=True)
 

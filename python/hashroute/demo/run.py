@@ -135,7 +135,7 @@ async def _play(options: Options, console: Console) -> Recording:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     display = (
         LiveDisplay(console, options.duration_seconds)
-        if console.is_terminal
+        if console.is_terminal and not console.is_dumb_terminal
         else PlainDisplay(console)
     )
     with display:

@@ -38,13 +38,19 @@ def test_a_run_is_written_as_json_and_as_a_page_and_compared_with(tmp_path):
     first = bench("--json", str(older), "--html", str(page))
     assert first.returncode == 0, first.stderr
     report = Report.from_json(older.read_bytes())
-    assert {entry.operation for entry in report.measurements} == {"lookup", "batch", "build"}
+    assert {entry.operation for entry in report.measurements} == {
+        "lookup",
+        "batch",
+        "build",
+        "threads",
+    }
     assert all(entry.median_ns > 0 for entry in report.measurements)
     html = page.read_text(encoding="utf-8")
     assert all(entry.contender in html for entry in report.measurements)
     assert not any(outside in html for outside in ("http:", "https:", "<script", "<link"))
 
-    second = bench("--compare", str(older))
+    # However the machine wobbles: what is fast enough is not for a test to say.
+    second = bench("--compare", str(older), "--tolerance", "1000")
     assert second.returncode == 0, second.stderr
     assert "Beside the older run" in second.stdout
 

@@ -162,13 +162,12 @@ impl Relay {
         }
     }
 
-    /// Keeps what the buffers hold within `bytes_max`; returns whether they are full.
+    /// Keeps what the buffers hold within `bytes_max`; returns whether they are full all the same.
     ///
     /// What is freed first is what helps nobody yet: messages that are still coming in, the largest first. Then
     /// clients that do not take their replies are cut off, the slowest first.
     pub(super) fn relieve(&mut self, bytes_max: usize) -> bool {
         let mut held = self.held_bytes();
-        let is_full = held > bytes_max;
         while held > bytes_max {
             let largest =
                 self.clients.iter_mut().max_by_key(|(_, client)| client.connection.held_bytes());
@@ -192,7 +191,7 @@ impl Relay {
                 _ => break,
             }
         }
-        is_full
+        held > bytes_max
     }
 
     /// An upper bound: a large request counts once in the table and once while it is written.

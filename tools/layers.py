@@ -1,7 +1,7 @@
 """Checks that each crate uses only the rooms and libraries that the architecture allows.
 
-`core <- coordination, dataplane <- sidecar <- bindings`, and `coordination <- simulator`: an arrow
-points at what a room may use.
+`core <- coordination, dataplane <- sidecar <- bindings`, `coordination <- quorum <- sidecar` and
+`coordination <- simulator`: an arrow points at what a room may use.
 Reads `cargo metadata`, so what counts is what Cargo links, not what a reader hopes. Run by
 `make verify`; exits 1 with one line a violation.
 """
@@ -21,11 +21,18 @@ ROOMS: dict[str, set[str]] = {
     "hashroute-core": set(),
     "hashroute-coordination": {"hashroute-core"},
     "hashroute-dataplane": {"hashroute-core"},
-    "hashroute-sidecar": {"hashroute-core", "hashroute-coordination", "hashroute-dataplane"},
+    "hashroute-quorum": {"hashroute-core", "hashroute-coordination"},
+    "hashroute-sidecar": {
+        "hashroute-core",
+        "hashroute-coordination",
+        "hashroute-dataplane",
+        "hashroute-quorum",
+    },
     "hashroute-bindings": {
         "hashroute-core",
         "hashroute-coordination",
         "hashroute-dataplane",
+        "hashroute-quorum",
         "hashroute-sidecar",
     },
     "hashroute-simulator": {"hashroute-core", "hashroute-coordination"},
@@ -44,13 +51,15 @@ FEATURES: dict[tuple[str, str], set[str]] = {
 KEEPERS: dict[str, set[str]] = {
     "pyo3": {"hashroute-bindings"},
     "numpy": {"hashroute-bindings"},
-    "tokio": {"hashroute-sidecar"},
+    "tokio": {"hashroute-quorum", "hashroute-sidecar"},
     "mio": {"hashroute-sidecar"},
     "h2": {"hashroute-sidecar"},
     "http": {"hashroute-sidecar"},
     "socket2": {"hashroute-sidecar"},
-    "libc": {"hashroute-sidecar"},
-    "rustix": {"hashroute-sidecar"},
+    "libc": {"hashroute-quorum"},
+    "rustix": {"hashroute-quorum"},
+    "tonic": {"hashroute-quorum"},
+    "prost": {"hashroute-quorum"},
 }
 
 # The sans-IO rooms list every library they may use at all.

@@ -1,0 +1,25 @@
+//! The shell of the single writer: the transport between voters, members and routers, the voter's
+//! disk, the clock, the thread at real-time priority, around what `hashroute_coordination` decides.
+//!
+//! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
+//! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
+//! cluster, looks at it and changes its record. No rule of the protocol lives here.
+mod error;
+mod guard;
+mod node;
+mod operator;
+mod settings;
+mod snapshot;
+
+/// The wire contract, as `proto/hashroute/v1` has it.
+#[allow(warnings, clippy::all, clippy::pedantic, reason = "made by build.rs")]
+pub(crate) mod proto {
+    tonic::include_proto!("hashroute.v1");
+}
+
+pub use error::{CallError, ChangeFailed, StartError};
+pub use guard::{Admission, PodGuard};
+pub use node::Node;
+pub use operator::{Description, Operator, OperatorSettings};
+pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
+pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};

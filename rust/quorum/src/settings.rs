@@ -1,0 +1,192 @@
+//! What a node is told: one JSON document, made by the Python configuration, checked here once.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hashroute_coordination::{LeaseError, LeaseParameters};
+use hashroute_core::{View, ViewError};
+use serde::{Deserialize, Deserializer};
+
+/// All settings of a node. Every field must be given; an unknown one is refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSettings {
+    /// The name of the cluster: a process of another one is refused.
+    pub cluster: String,
+    /// What holds the record and the leases.
+    pub engine: Engine,
+    /// `host:port` of the quorum services to learn the cluster from: those of its first voters, or
+    /// of later ones. Whom to ask after that is in the record.
+    pub voters: Vec<String>,
+    /// `host:port` to serve voters' part on; none for a process that does not vote.
+    pub listen: Option<String>,
+    /// `host:port` by which others reach `listen`; none if that is the same.
+    pub advertise: Option<String>,
+    /// The directory of the voter's disk; none for a process that does not vote.
+    pub data: Option<PathBuf>,
+    /// The id of the pod that this process is the member of, out of `view`; none for a witness and
+    /// for a router.
+    pub pod: Option<String>,
+    /// The view that the file describes: what the member says of its pod when it joins, and what a
+    /// cluster is founded with. Once there is a record, its view is what counts.
+    pub view: View,
+    /// The numbers of the lease that a cluster is founded with, and that this process insists on.
+    pub lease: LeaseSettings,
+    /// Certificates; none for connections in the clear.
+    pub tls: Option<TlsSettings>,
+    /// The priority to ask for on the thread that keeps the lease.
+    pub priority: Priority,
+    /// A router that hears from no majority of voters for so long marks its answers stale.
+    #[serde(rename = "stale_after_ms", deserialize_with = "millis")]
+    pub stale_after: Duration,
+    /// For how long stalls of the machine are measured at the start, before the process joins.
+    #[serde(rename = "stall_check_ms", deserialize_with = "millis")]
+    pub stall_check: Duration,
+    /// Whether to start although the measured stalls are too long for the lease.
+    pub force: bool,
+}
+
+/// What holds the record and the leases.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Engine {
+    /// Our voters.
+    Embedded,
+    /// An etcd cluster.
+    Etcd {
+        /// `host:port` of its members.
+        endpoints: Vec<String>,
+        /// What comes before every key.
+        prefix: String,
+        /// The time to live of a member's lease at etcd, in whole seconds; etcd raises what is
+        /// below its own minimum.
+        ttl_seconds: u32,
+    },
+}
+
+/// The numbers of a lease, in microseconds, as they travel in a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// L.
+    pub ttl_us: u64,
+    /// h.
+    pub renewal_interval_us: u64,
+    /// rho, in millionths.
+    pub drift_ppm: u32,
+    /// eps.
+    pub margin_us: u64,
+}
+
+/// Certificates and the key of this process, as paths of PEM files. Both sides show theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Who signs the certificates of this cluster.
+    pub ca: PathBuf,
+    /// The certificate of this process.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The name that the certificates of voters are made out to; none: the host of the address.
+    pub server_name: Option<String>,
+}
+
+/// The priority of the thread that keeps the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Real-time (`SCHED_FIFO`) if the system allows it, else what every thread has, with a warning.
+    Realtime,
+    /// What every thread has.
+    Ordinary,
+}
+
+/// What is wrong with the settings of a node.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Not the document that is expected.
+    #[error("the settings are not what is expected: {reason}")]
+    Malformed {
+        /// What the parser said.
+        reason: String,
+    },
+    /// The view is not valid.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The numbers of the lease break an inequality.
+    #[error("quorum.lease: {0}")]
+    Lease(#[from] LeaseError),
+    /// A setting that does not go with the others.
+    #[error("{key}: {reason}")]
+    Conflict {
+        /// The setting, as TOML writes it.
+        key: &'static str,
+        /// What is wrong, and what to write.
+        reason: String,
+    },
+}
+
+impl SettingsError {
+    /// The stable name of the situation.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::View(error) => error.code(),
+            Self::Lease(_) => "lease_unsafe",
+            Self::Malformed { .. } | Self::Conflict { .. } => "setting",
+        }
+    }
+}
+
+impl NodeSettings {
+    /// Reads the JSON document.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Malformed`], saying which field is wrong.
+    pub fn from_json(document: &str) -> Result<Self, SettingsError> {
+        serde_json::from_str(document)
+            .map_err(|error| SettingsError::Malformed { reason: error.to_string() })
+    }
+
+    /// Checks what no type does, and returns the numbers of the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], naming the setting or the inequality.
+    pub fn check(&self) -> Result<LeaseParameters, SettingsError> {
+        let conflict = |key, reason: &str| SettingsError::Conflict { key, reason: reason.into() };
+        if self.cluster.is_empty() || self.cluster.len() > 255 {
+            return Err(conflict("quorum.cluster", "expected a name of 1 to 255 bytes"));
+        }
+        if self.voters.is_empty() && self.engine == Engine::Embedded {
+            return Err(conflict("quorum.voters", "expected the addresses of 1, 3 or 5 voters"));
+        }
+        if self.data.is_some() != self.listen.is_some() {
+            let reason = "a voter needs both an address to listen on and a directory for its disk";
+            return Err(conflict("quorum.listen, quorum.data", reason));
+        }
+        if let Some(pod) = &self.pod
+            && self.view.index_of(pod).is_none()
+        {
+            let reason = format!("there is no pod {pod:?}: add a table [pods.{pod}]");
+            return Err(SettingsError::Conflict { key: "quorum.pod", reason });
+        }
+        Ok(LeaseParameters::from(self.lease).check()?)
+    }
+}
+
+impl From<LeaseSettings> for LeaseParameters {
+    fn from(settings: LeaseSettings) -> Self {
+        Self {
+            ttl: Duration::from_micros(settings.ttl_us),
+            renewal_interval: Duration::from_micros(settings.renewal_interval_us),
+            drift_ppm: settings.drift_ppm,
+            margin: Duration::from_micros(settings.margin_us),
+        }
+    }
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}

@@ -201,7 +201,10 @@ impl World {
         for action in act(member, now) {
             match action {
                 RegisterAction::Transact(request, transaction) => {
-                    let wait = self.dice.micros(self.most);
+                    let mut wait = self.dice.micros(self.most);
+                    if self.faults && self.dice.below(30) == 0 {
+                        wait += self.dice.micros(1_000_000);
+                    }
                     let lost = self.faults && (self.dice.below(50) == 0 || self.is_cut(place).0);
                     if !lost {
                         self.push(wait, Event::Arrives(place, boot, request, transaction));

@@ -411,3 +411,131 @@ fn one_writer_whatever_fails_and_one_again_when_it_heals() {
     }
     assert!(seeds < 100 || made > seeds / 4, "changes come true: {made}");
 }
+
+// ---- by hand: what schedules meet too rarely
+
+const MS: Duration = Duration::from_millis(1);
+
+fn member(name: &str) -> RegisterMember {
+    let pod = Pod::new(PodId::new(name).unwrap());
+    RegisterMember::new(pod, Incarnation(1), Duration::ZERO)
+}
+
+/// A store in which `pod-0` and `pod-1` take part, and their members, who have just looked.
+fn two() -> (Store, RegisterMember, RegisterMember) {
+    let (mut one, mut other) = (member("pod-0"), member("pod-1"));
+    let join = |record: &Record, name: &str| {
+        let (pod, incarnation) = (Pod::new(PodId::new(name).unwrap()), Incarnation(1));
+        record.next(&Change::Join { pod, incarnation }).unwrap()
+    };
+    let record = join(&join(&first(2), "pod-0"), "pod-1");
+    let mut store = Store { revision: 1, ..Store::default() };
+    store.keys.insert(Key::Record, (Revision(1), Value::Record(record)));
+    for member in [&mut one, &mut other] {
+        look(&store, member, Duration::ZERO);
+        exchange(&mut store, member, Duration::ZERO);
+    }
+    (store, one, other)
+}
+
+fn look(store: &Store, member: &mut RegisterMember, now: Duration) -> Vec<RegisterAction> {
+    let revision = Revision(store.revision);
+    let entries = store.keys.keys().map(|key| store.read(key)).collect();
+    member.handle(now, RegisterEvent::Read { revision, entries })
+}
+
+/// What is due goes to the store and is answered at once.
+fn exchange(store: &mut Store, member: &mut RegisterMember, now: Duration) -> Vec<RegisterAction> {
+    let mut asked = member.tick(now);
+    let mut rest = Vec::new();
+    while let Some(action) = asked.pop() {
+        match action {
+            RegisterAction::Transact(request, transaction) => {
+                let (answer, _) = store.transact(request, &transaction);
+                asked.extend(member.handle(now, answer));
+            }
+            other => rest.push(other),
+        }
+    }
+    rest
+}
+
+fn transactions(actions: &[RegisterAction]) -> Vec<(Request, Transaction)> {
+    let transactions = actions.iter().filter_map(|action| match action {
+        RegisterAction::Transact(request, transaction) => Some((*request, transaction.clone())),
+        _ => None,
+    });
+    transactions.collect()
+}
+
+fn mine(member: &RegisterMember) -> Resource {
+    let record = member.record().unwrap();
+    let slots = (0..SLOTS).map(|slot| Resource::Slot(Slot::new(slot)));
+    let mut owned = slots.filter(|slot| record.owner(slot).as_ref() == Some(member.writer()));
+    owned.next().unwrap()
+}
+
+fn admits(member: &RegisterMember, now: Duration, resource: &Resource) -> bool {
+    let record = member.record().unwrap();
+    let tag = WriteTag { epoch: record.epoch(), term: record.term(resource).unwrap() };
+    member.admit(now, resource, tag).is_ok()
+}
+
+#[test]
+fn an_intent_that_was_withdrawn_never_becomes_the_record() {
+    let (mut store, mut loser, mut author) = two();
+    let resource = mine(&loser);
+    author.wish(Change::Drain(loser.writer().pod.clone())).unwrap();
+    exchange(&mut store, &mut author, MS);
+    let stop = look(&store, &mut loser, MS);
+    let [RegisterAction::Quiesce(next)] = &stop[..] else { panic!("{stop:?}") };
+    for (request, said) in transactions(&loser.quiesced(MS, next)) {
+        let (answer, _) = store.transact(request, &said);
+        loser.handle(MS, answer);
+    }
+    assert!(!admits(&loser, MS, &resource), "it has stopped");
+    // The author commits, and its transaction is very late.
+    let late = transactions(&look(&store, &mut author, 2 * MS));
+    assert_eq!(late.len(), 1);
+    let intent = store.read(&Key::Intent).revision;
+    let when = vec![(Key::Intent, intent)];
+    let withdraw = Transaction { when, then: vec![(Key::Intent, None)], otherwise: vec![] };
+    store.transact(Request(99), &withdraw);
+    look(&store, &mut loser, 3 * MS);
+    exchange(&mut store, &mut loser, 30 * MS);
+    assert!(admits(&loser, 31 * MS, &resource), "it goes on, since the intent is gone for good");
+    let (answer, _) = store.transact(late[0].0, &late[0].1);
+    assert!(matches!(answer, RegisterEvent::Conflicted { .. }), "{answer:?}");
+}
+
+#[test]
+fn nothing_is_said_to_be_released_before_the_writes_under_way_have_ended() {
+    let (mut store, mut loser, mut author) = two();
+    author.wish(Change::Drain(loser.writer().pod.clone())).unwrap();
+    exchange(&mut store, &mut author, MS);
+    let stop = look(&store, &mut loser, MS);
+    assert!(matches!(&stop[..], [RegisterAction::Quiesce(_)]));
+    exchange(&mut store, &mut loser, 30 * MS);
+    let released = Key::Released(loser.writer().clone());
+    assert_eq!(store.read(&released).value, None, "its writes are still under way");
+    let RegisterAction::Quiesce(next) = &stop[0] else { unreachable!() };
+    for (request, said) in transactions(&loser.quiesced(31 * MS, next)) {
+        store.transact(request, &said);
+    }
+    assert!(store.read(&released).value.is_some());
+}
+
+#[test]
+fn one_that_is_heard_and_hears_nothing_stops_renewing() {
+    let (mut store, mut deaf, _) = two();
+    let window = LeaseParameters::TIGHT.holder_window();
+    let mut now = Duration::ZERO;
+    while now < window * 2 {
+        now = deaf.deadline().max(now + MS);
+        for (request, asked) in transactions(&deaf.tick(now)) {
+            let beats = asked.then.iter().any(|(key, _)| matches!(key, Key::Beat(_)));
+            assert!(!beats || now <= window * 2 / 2 + 30 * MS, "it still renews at {now:?}");
+            store.transact(request, &asked);
+        }
+    }
+}

@@ -58,6 +58,7 @@ pub(super) struct Waiting {
     pub(super) sent: Duration,
     /// The commit that made the record which its sender went by.
     record_at: Revision,
+    wrote: Vec<(Key, Option<Value>)>,
 }
 
 /// What a transaction is for.
@@ -260,7 +261,8 @@ impl RegisterMember {
     ) -> RegisterAction {
         self.last_request += 1;
         let request = Request(self.last_request);
-        self.waiting.insert(request, Waiting { purpose, sent: now, record_at: self.record_at });
+        let (sent, record_at, wrote) = (now, self.record_at, then.clone());
+        self.waiting.insert(request, Waiting { purpose, sent, record_at, wrote });
         RegisterAction::Transact(request, Transaction { when, then, otherwise })
     }
 
@@ -288,16 +290,26 @@ impl RegisterMember {
         revision: Revision,
     ) -> Vec<RegisterAction> {
         self.answered_at = Some(now);
-        let Some(Waiting { purpose, sent, record_at }) = self.waiting.remove(&request) else {
+        let Some(Waiting { purpose, sent, record_at, wrote }) = self.waiting.remove(&request)
+        else {
             return Vec::new();
         };
+        for (key, value) in wrote {
+            self.seen.take(now, Entry { key, revision, value });
+        }
         let was_condition = matches!(purpose, Purpose::Renewal | Purpose::Probe);
         if was_condition && record_at == self.record_at {
             self.confirmed_at = self.confirmed_at.max(revision);
         }
         match purpose {
             Purpose::Renewal => self.extend(sent),
-            Purpose::Commit => return self.chosen(now, revision, sent),
+            Purpose::Commit => {
+                let actions = self.follow(now);
+                if self.is_named() {
+                    self.extend(sent);
+                }
+                return actions;
+            }
             Purpose::Release => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.is_said = true;

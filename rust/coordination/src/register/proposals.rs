@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::member::{Purpose, RegisterMember};
-use super::{Entry, INTENT_LEASES, Key, RegisterAction, Revision, STAGGER, Value};
+use super::{INTENT_LEASES, Key, RegisterAction, Revision, STAGGER, Value};
 use crate::change::Change;
 use crate::error::ChangeError;
 use crate::record::{Record, Writer};
@@ -149,24 +149,6 @@ impl RegisterMember {
         self.committing = Some((next, is_wish));
         let otherwise = when.iter().map(|(key, _)| key.clone()).collect();
         self.transact(now, Purpose::Commit, when, then, otherwise)
-    }
-
-    /// The commit was made: so its record is the store's.
-    pub(super) fn chosen(
-        &mut self,
-        now: Duration,
-        revision: Revision,
-        sent: Duration,
-    ) -> Vec<RegisterAction> {
-        let Some((record, _)) = &self.committing else { return Vec::new() };
-        let value = Some(Value::Record(record.clone()));
-        self.seen.take(now, Entry { key: Key::Record, revision, value });
-        self.seen.take(now, Entry { key: Key::Intent, revision, value: None });
-        let actions = self.follow(now);
-        if self.is_named() {
-            self.extend(sent);
-        }
-        actions
     }
 
     /// A commit did not go through: something it rested on has changed.

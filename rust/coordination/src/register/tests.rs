@@ -401,7 +401,7 @@ impl World {
 
 #[test]
 fn one_writer_whatever_fails_and_one_again_when_it_heals() {
-    let seeds = std::env::var("REGISTER_SEEDS").map_or(300, |it| it.parse().unwrap());
+    let seeds = std::env::var("REGISTER_SEEDS").map_or(150, |it| it.parse().unwrap());
     let first: u64 = std::env::var("REGISTER_SEED").map_or(0, |it| it.parse().unwrap());
     let mut made = 0;
     for seed in first..first + seeds {

@@ -57,7 +57,7 @@ impl Node {
         let (kill, killed) = oneshot::channel();
         let (ready, answer) = threads::sync_channel(1);
         let shared = Arc::new(Shared::new(settings.stale_after));
-        let (listener, address) = listen(&settings)?;
+        let listening = listen(&settings)?;
         let cluster = settings.cluster.clone();
         let voter = match &settings.data {
             Some(directory) => {
@@ -66,14 +66,21 @@ impl Node {
             }
             None => None,
         };
-        let (start, own_address) = (
-            Launch { settings, listener, voter, dice, queue, killed, ready },
-            address.clone().unwrap_or_default(),
-        );
-        let (shared_with, events_with) = (Arc::clone(&shared), events.clone());
+        let address = listening.as_ref().map(|listening| listening.address.clone());
+        let launch = Launch {
+            settings,
+            listening,
+            voter,
+            dice,
+            shared: Arc::clone(&shared),
+            events: events.clone(),
+            queue,
+            killed,
+            ready,
+        };
         let thread = thread::Builder::new()
             .name(THREAD.into())
-            .spawn(move || start.run(own_address, shared_with, events_with))
+            .spawn(move || launch.run())
             .map_err(|source| StartError::Thread { name: THREAD, source })?;
         let (kill, thread) = (Some(kill), Some(thread));
         let node = Self { address, cluster, pod, shared, events, kill, thread };
@@ -195,42 +202,56 @@ impl Drop for Node {
 /// What the thread starts with.
 struct Launch {
     settings: NodeSettings,
-    listener: Option<TcpListener>,
+    listening: Option<Listening>,
     voter: Option<VoterPart>,
     dice: Dice,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
     queue: mpsc::Receiver<Event>,
     killed: oneshot::Receiver<()>,
     ready: threads::SyncSender<Result<(), StartError>>,
 }
 
 impl Launch {
-    fn run(self, address: String, shared: Arc<Shared>, events: mpsc::Sender<Event>) {
-        let Self { settings, listener, voter, dice, queue, killed, ready } = self;
-        let priority = match settings.priority {
+    fn run(self) {
+        let priority = match self.settings.priority {
             Priority::Ordinary => Ok(false),
             Priority::Realtime => {
                 priority::ask_for_realtime().map(|()| true).map_err(|error| error.to_string())
             }
         };
-        let runtime = match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
+        match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.serve_and_run(priority)),
             Err(source) => {
-                let _ = ready.send(Err(StartError::Thread { name: THREAD, source }));
+                let _ = self.ready.send(Err(StartError::Thread { name: THREAD, source }));
+            }
+        }
+    }
+
+    async fn serve_and_run(self, priority: Result<bool, String>) {
+        let Self { settings, listening, voter, dice, shared, events, queue, killed, ready } = self;
+        let mut reached_by = String::new();
+        if let Some(Listening { listener, address, reached_by: by }) = listening {
+            let tls = settings.tls.as_ref();
+            if let Err(error) = server::serve(listener, &address, tls, events.clone()) {
+                let _ = ready.send(Err(error));
                 return;
             }
-        };
-        runtime.block_on(async move {
-            if let Some(listener) = listener {
-                let tls = settings.tls.as_ref();
-                if let Err(error) = server::serve(listener, &address, tls, events.clone()) {
-                    let _ = ready.send(Err(error));
-                    return;
-                }
-            }
-            let start = Start { settings, address, shared, events, voter, dice, ready, priority };
-            Shell::new(start).run(queue, killed).await;
-        });
+            reached_by = by;
+        }
+        let address = reached_by;
+        let start = Start { settings, address, shared, events, voter, dice, ready, priority };
+        Shell::new(start).run(queue, killed).await;
     }
+}
+
+/// A voter's socket.
+struct Listening {
+    listener: TcpListener,
+    /// What it is bound to.
+    address: String,
+    /// How others reach it.
+    reached_by: String,
 }
 
 /// What this build cannot do.
@@ -242,15 +263,15 @@ fn check_can_run(settings: &NodeSettings) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// Listens, and says how others reach it.
-fn listen(settings: &NodeSettings) -> Result<(Option<TcpListener>, Option<String>), StartError> {
-    let Some(wanted) = &settings.listen else { return Ok((None, None)) };
+fn listen(settings: &NodeSettings) -> Result<Option<Listening>, StartError> {
+    let Some(wanted) = &settings.listen else { return Ok(None) };
     let failed = |source| StartError::Listen { address: wanted.clone(), source };
     let listener = TcpListener::bind(wanted.as_str()).map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
     let host = wanted.rsplit_once(':').map_or(wanted.as_str(), |(host, _)| host);
-    let address = settings.advertise.clone().unwrap_or_else(|| format!("{host}:{port}"));
-    Ok((Some(listener), Some(address)))
+    let address = format!("{host}:{port}");
+    let reached_by = settings.advertise.clone().unwrap_or_else(|| address.clone());
+    Ok(Some(Listening { listener, address, reached_by }))
 }
 
 const THREAD: &str = "hr-quorum";
@@ -261,3 +282,6 @@ const EVENTS_MOST: usize = 1_024;
 
 /// The loop answers within this, or a snapshot goes without it.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

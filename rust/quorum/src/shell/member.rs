@@ -150,11 +150,11 @@ impl Shell {
         let (now, end) = (clock::now(), member.lease().end());
         let actions = act(member, now, dice);
         self.shared.gate.publish(member);
+        let record = member.record().clone();
         part.note_lease(end, now);
         let installed = actions.iter().any(|it| matches!(it, MemberAction::Installed(_)));
         if installed {
             // What is to be sent may be for voters that were not there before.
-            let record = member.record().clone();
             let tells = actions.iter().any(|it| {
                 matches!(it, MemberAction::ToVoter(_, ToVoter::Install { record: it }) if *it == record)
             });

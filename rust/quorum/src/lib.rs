@@ -10,6 +10,10 @@ mod node;
 mod operator;
 mod settings;
 mod snapshot;
+#[cfg(test)]
+mod testing;
+#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
+mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "made by build.rs")]

@@ -9,7 +9,6 @@ use crate::guard::GateFigures;
 use crate::snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
 use crate::stalls::{STALLS_IN_A_LEASE, StallFigures};
 use crate::window::{Window, millis};
-use crate::wire::record_json;
 
 /// A node's figures at one moment.
 #[derive(Debug)]
@@ -91,7 +90,8 @@ impl LinkFigures {
 
     fn snapshot(&self, lease: LeaseParameters) -> VoterLink {
         // A rate is only told if it is known to a quarter of what matters.
-        let useful = |(_, uncertainty): &(f64, f64)| *uncertainty <= f64::from(lease.drift_ppm) / 4.0;
+        let useful =
+            |(_, uncertainty): &(f64, f64)| *uncertainty <= f64::from(lease.drift_ppm) / 4.0;
         VoterLink {
             id: hex(self.id.0),
             address: self.address.clone(),
@@ -291,4 +291,9 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
 
 fn hex(id: u128) -> String {
     format!("{id:032x}")
+}
+
+/// Until `wire` has it.
+fn record_json(record: &Record) -> serde_json::Value {
+    serde_json::json!({ "epoch": record.epoch().get() })
 }

@@ -150,9 +150,7 @@ impl Ending {
         Self { reason: status.message().to_owned(), was_open: false, is_refused }
     }
 
-    fn after<T>(
-        last: Result<Result<Option<T>, Status>, tokio::time::error::Elapsed>,
-    ) -> Self {
+    fn after<T>(last: Result<Result<Option<T>, Status>, tokio::time::error::Elapsed>) -> Self {
         match last {
             Ok(Err(status)) => Self { was_open: true, ..Self::refused(&status) },
             Ok(Ok(_)) => Self {

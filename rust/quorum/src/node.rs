@@ -85,7 +85,8 @@ impl Node {
         let (kill, thread) = (Some(kill), Some(thread));
         let node = Self { address, cluster, pod, shared, events, kill, thread };
         // A thread that ended without a word has no reason that could be told.
-        let ended = || StartError::Thread { name: THREAD, source: std::io::ErrorKind::Other.into() };
+        let ended =
+            || StartError::Thread { name: THREAD, source: std::io::ErrorKind::Other.into() };
         answer.recv().map_err(|_| ended())??;
         Ok(node)
     }

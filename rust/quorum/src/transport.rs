@@ -9,7 +9,10 @@ pub(crate) fn server_tls(_: &TlsSettings) -> Result<ServerTlsConfig, StartError>
 }
 
 pub(crate) fn endpoint(address: &str, _: Option<&TlsSettings>) -> Result<Endpoint, StartError> {
-    Endpoint::from_shared(format!("http://{address}")).map(|it| it.tcp_nodelay(true)).map_err(|_| {
-        StartError::Listen { address: address.into(), source: std::io::ErrorKind::InvalidInput.into() }
-    })
+    Endpoint::from_shared(format!("http://{address}")).map(|it| it.tcp_nodelay(true)).map_err(
+        |_| StartError::Listen {
+            address: address.into(),
+            source: std::io::ErrorKind::InvalidInput.into(),
+        },
+    )
 }

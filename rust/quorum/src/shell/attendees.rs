@@ -150,8 +150,8 @@ impl Shell {
             )));
         }
         let writer = hello.writer.ok_or_else(|| Status::invalid_argument("no writer in Hello"))?;
-        let pod = PodId::new(&writer.pod)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let pod =
+            PodId::new(&writer.pod).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let writer = Writer { pod, incarnation: Incarnation(writer.incarnation) };
         let attending = self.attend(writer)?;
         let record = record.map(|record| self.codec.record_out(&record));
@@ -225,7 +225,8 @@ impl Shell {
             ToVoter::Prepare { .. } | ToVoter::Accept { .. } | ToVoter::Install { .. } => true,
         };
         if !speaks_for {
-            let reason = "a member speaks for itself alone: the writer is another than in its Hello";
+            let reason =
+                "a member speaks for itself alone: the writer is another than in its Hello";
             return Err(Status::invalid_argument(reason));
         }
         self.voter_hears(me.pod.clone(), message);

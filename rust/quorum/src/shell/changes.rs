@@ -92,7 +92,11 @@ impl Changes {
 
 impl Shell {
     /// A thread of this process wants a change: its own member makes it, or a voter sees to it.
-    pub(super) fn change(&mut self, change: Change, reply: SyncSender<Result<Epoch, ChangeFailed>>) {
+    pub(super) fn change(
+        &mut self,
+        change: Change,
+        reply: SyncSender<Result<Epoch, ChangeFailed>>,
+    ) {
         let takes_part = self.member.as_ref().is_some_and(|member| !member.is_removed);
         if takes_part {
             return self.wish(change, Asker::Thread(reply));
@@ -129,9 +133,10 @@ impl Shell {
             }
         };
         let leaves = |pod: &_| change == Change::Remove(Clone::clone(pod));
-        let own = self.member.as_ref().filter(|part| {
-            part.member.as_ref().is_some_and(may_propose) && !leaves(&part.pod.id)
-        });
+        let own = self
+            .member
+            .as_ref()
+            .filter(|part| part.member.as_ref().is_some_and(may_propose) && !leaves(&part.pod.id));
         if own.is_some() {
             self.wish(change, Asker::Caller(reply));
         } else {
@@ -159,9 +164,10 @@ impl Shell {
 
     fn wish(&mut self, change: Change, asker: Asker) {
         let Some(member) = self.member.as_mut().and_then(|part| part.member.as_mut()) else {
-            let reason = "this process has not joined yet: its stalls are being checked, or no voter \
+            let reason =
+                "this process has not joined yet: its stalls are being checked, or no voter \
                           has a record"
-                .into();
+                    .into();
             return asker.answer(Err(ChangeFailed::Unreachable { reason }), &self.links);
         };
         match member.wish(change.clone()) {
@@ -175,7 +181,8 @@ impl Shell {
     fn ask_attendee(&mut self, message: proto::RecordChange, change: &Change, asker: Asker) {
         self.changes.asked.retain(|_, (_, asker)| !asker.is_gone());
         let record = self.voter_record();
-        let writes = |pod: &_| record.as_ref().is_some_and(|it: &Record| it.writers().contains_key(pod));
+        let writes =
+            |pod: &_| record.as_ref().is_some_and(|it: &Record| it.writers().contains_key(pod));
         let writers: Vec<_> = self.attendees.iter().filter(|(pod, _)| writes(pod)).collect();
         let stays = writers.iter().find(|(pod, _)| *change != Change::Remove((*pod).clone()));
         let chosen = stays.or(writers.first()).map(|(_, number)| *number);

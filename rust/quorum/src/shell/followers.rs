@@ -78,9 +78,12 @@ impl Shell {
             let record = news.clone().filter(|_| follower.epoch != epoch);
             follower.epoch = epoch;
             let (voter_id, clock_ns) = (id_out(id.0), clock::nanos(now));
-            let goes_on = follower
-                .outbox
-                .offer(Ok(proto::FollowResponse { voter_id, epoch, record, clock_ns }));
+            let goes_on = follower.outbox.offer(Ok(proto::FollowResponse {
+                voter_id,
+                epoch,
+                record,
+                clock_ns,
+            }));
             if !goes_on {
                 let reason = "the router does not read what it is told: it has to begin again";
                 follower.outbox.end_with(Err(Status::resource_exhausted(reason)));

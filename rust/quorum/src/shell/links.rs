@@ -79,7 +79,8 @@ impl Links {
 
     /// The connections that are open.
     pub(super) fn channels(&self) -> Vec<(String, Channel)> {
-        let open = self.list.iter().filter_map(|way| Some((way.address.clone(), way.channel.clone()?)));
+        let open =
+            self.list.iter().filter_map(|way| Some((way.address.clone(), way.channel.clone()?)));
         open.collect()
     }
 
@@ -156,8 +157,8 @@ impl Shell {
             wanted.extend(others.map(|address| (None, address.clone())));
         }
         for way in &mut self.links.list {
-            let is_wanted = way.is_own
-                || wanted.iter().any(|(voter, address)| way.leads_to(*voter, address));
+            let is_wanted =
+                way.is_own || wanted.iter().any(|(voter, address)| way.leads_to(*voter, address));
             way.unwanted_since = (!is_wanted).then(|| way.unwanted_since.unwrap_or(now));
         }
         for (voter, address) in wanted {
@@ -366,7 +367,8 @@ impl Shell {
         let Some(place) = self.links.list.iter().position(|way| way.number == number) else {
             return;
         };
-        let (wanted, address) = (self.links.list[place].wanted, self.links.list[place].address.clone());
+        let (wanted, address) =
+            (self.links.list[place].wanted, self.links.list[place].address.clone());
         if let Some(task) = self.links.list.remove(place).task {
             task.abort();
         }
@@ -397,11 +399,12 @@ impl Shell {
         let Some(record) = self.shared.record() else { return };
         let own = self.voter.as_ref().filter(|part| part.is_running()).map(|part| part.id);
         let voters = record.voters().iter();
-        let mut heard: Vec<Duration> = voters
-            .filter_map(|entry| {
-                if Some(entry.id) == own { Some(now) } else { self.links.heard(entry.id) }
-            })
-            .collect();
+        let mut heard: Vec<Duration> =
+            voters
+                .filter_map(|entry| {
+                    if Some(entry.id) == own { Some(now) } else { self.links.heard(entry.id) }
+                })
+                .collect();
         heard.sort_unstable_by(|one, other| other.cmp(one));
         if let Some(at) = heard.get(record.majority() - 1) {
             self.shared.heard(*at);
@@ -443,9 +446,14 @@ impl Shell {
         });
         let contested = self.attendees.contested(clock::now());
         let contested = contested.map(|pod| {
-            format!("two processes attend as pod {pod}: stop one of them, or give it another quorum.pod")
+            format!(
+                "two processes attend as pod {pod}: stop one of them, or give it another quorum.pod"
+            )
         });
-        troubles.chain(contested).chain(self.member.as_ref().and_then(|it| it.trouble.clone())).collect()
+        troubles
+            .chain(contested)
+            .chain(self.member.as_ref().and_then(|it| it.trouble.clone()))
+            .collect()
     }
 }
 

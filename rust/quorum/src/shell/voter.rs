@@ -403,11 +403,7 @@ impl DiskThread {
 
 /// Saves what comes. States that came while one was being saved are all older than the last of
 /// them, which stands for them.
-fn save_all(
-    mut disk: Disk,
-    queue: &threads::Receiver<VoterState>,
-    events: &mpsc::Sender<Event>,
-) {
+fn save_all(mut disk: Disk, queue: &threads::Receiver<VoterState>, events: &mpsc::Sender<Event>) {
     while let Ok(mut state) = queue.recv() {
         let mut states = 1;
         while let Ok(newer) = queue.try_recv() {

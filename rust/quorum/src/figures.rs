@@ -13,6 +13,8 @@ use crate::window::{Window, millis};
 /// A node's figures at one moment.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    /// `embedded` or `etcd`.
+    pub(crate) engine: &'static str,
     pub(crate) cluster: String,
     pub(crate) record: Option<Record>,
     /// The numbers of the settings: those of the record count, if there is one.
@@ -111,7 +113,7 @@ impl Figures {
         NodeSnapshot {
             cluster: self.cluster.clone(),
             cluster_id: record.map(|record| hex(record.cluster().0)).unwrap_or_default(),
-            engine: "embedded",
+            engine: self.engine,
             epoch: record.map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale,
             record: record.map(record_json).unwrap_or_default(),

@@ -35,6 +35,7 @@ use crate::wire::Codec;
 
 use attendees::Attendees;
 use changes::Changes;
+pub(crate) use changes::{read_response, response};
 use followers::Followers;
 use links::Links;
 use member::MemberPart;
@@ -299,6 +300,7 @@ impl Shell {
     fn figures(&self) -> Figures {
         let now = clock::now();
         Figures {
+            engine: "embedded",
             cluster: self.settings.cluster.clone(),
             record: self.shared.record(),
             lease: self.settings.lease.into(),

@@ -113,6 +113,20 @@ impl RegisterMember {
         }
     }
 
+    /// A process that follows the record, and takes part only when [`RegisterMember::begin`] says
+    /// so. A router never does.
+    #[must_use]
+    pub fn following(pod: Pod, incarnation: Incarnation, now: Duration) -> Self {
+        Self { takes_part: false, ..Self::new(pod, incarnation, now) }
+    }
+
+    /// Takes part from now on. Not for a process that has renounced.
+    pub fn begin(&mut self, now: Duration) -> Vec<RegisterAction> {
+        self.takes_part = true;
+        self.next_renewal = now;
+        self.tick(now)
+    }
+
     /// Who this process is.
     #[must_use]
     pub fn writer(&self) -> &Writer {

@@ -4,6 +4,8 @@
 //! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
 //! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
+#[allow(dead_code, reason = "the node is to use it")]
+mod disk;
 mod error;
 mod guard;
 mod node;

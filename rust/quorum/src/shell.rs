@@ -60,7 +60,7 @@ pub(crate) enum Event {
     MakeChange { request: proto::MakeChangeRequest, reply: Reply<proto::MakeChangeResponse> },
     /// Something came of a conversation with a voter.
     Link { number: u64, news: News },
-    /// So many states of the voter are durable, or cannot be made so.
+    /// So many states of the voter are durable, or the disk failed.
     Synced { states: usize, result: io::Result<()>, took: Duration },
     /// This process wants a change.
     Change { change: Change, reply: SyncSender<Result<Epoch, ChangeFailed>> },

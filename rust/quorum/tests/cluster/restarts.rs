@@ -1,5 +1,8 @@
 //! Processes that end and come back, with and without their disks.
+use std::time::{Duration, Instant};
+
 use hashroute_coordination::{Change, VoterEntry, VoterId};
+use hashroute_quorum::LeaseSettings;
 
 use crate::support::{DEFAULT, Host, PATIENCE, SLOW, await_shared, pair_and_witness, wait};
 
@@ -9,11 +12,19 @@ fn voter_id(host: &Host) -> String {
 
 #[test]
 fn a_process_that_stops_in_good_order_is_replaced_without_waiting_for_its_lease() {
-    // The lease is longer than the test waits: only a renunciation explains what it sees.
-    let lease = hashroute_quorum::LeaseSettings { ttl_us: 120_000_000, ..SLOW };
+    let lease = LeaseSettings { ttl_us: 8_000_000, ..SLOW };
     let (mut one, other, _witness) = pair_and_witness(lease);
+    // Voters that have just begun wait for as long as a lease before they judge anybody.
+    wait("the voters are past their quiet time", || {
+        other.node().snapshot().member.unwrap().lease_age_ms.unwrap_or_default() > 9_000.0
+    });
+    let began = Instant::now();
     one.stop();
     wait("the other pod writes everything", || other.writes_everything());
+    assert!(
+        began.elapsed() < Duration::from_micros(lease.ttl_us),
+        "no lease can have run out yet: it was renounced"
+    );
 }
 
 #[test]

@@ -6,7 +6,10 @@
 //! leases, which an old leader may confirm after a new one has ended them (etcd issues 12528, 15247).
 mod client;
 mod keys;
+mod operator;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 /// The part of etcd's contract that we use.
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "made by build.rs")]
@@ -14,4 +17,5 @@ mod proto {
     tonic::include_proto!("etcdserverpb");
 }
 
+pub(crate) use operator::EtcdOperator;
 pub(crate) use shell::{EtcdShell, EtcdStart};

@@ -99,7 +99,12 @@ impl Client {
     ) -> Result<T, String> {
         let present = self.present.get();
         let channel = self.channel().ok_or_else(|| "no endpoints of etcd".to_owned())?;
-        let failed = match timeout(self.patience, call(KvClient::new(channel))).await {
+        let failed = match timeout(
+            self.patience,
+            call(KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)),
+        )
+        .await
+        {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => status.message().to_owned(),
             Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
@@ -241,11 +246,7 @@ impl Client {
     async fn look(&self, key: Vec<u8>, range_end: Vec<u8>) -> Result<i64, String> {
         let request = RangeRequest { key, range_end, ..RangeRequest::default() };
         let started = crate::clock::now();
-        let response = self
-            .call("read", |kv| async move {
-                kv.max_decoding_message_size(MESSAGE_BYTES_MAX).range(request).await
-            })
-            .await?;
+        let response = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
         self.tell(News::Answered(crate::clock::now().saturating_sub(started))).await;
         let at = response.header.map_or(0, |header| header.revision);
         let entries = self.entries(response.kvs.iter())?;
@@ -346,11 +347,7 @@ impl Client {
     /// What stands under one key.
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, String> {
         let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
-        let answer = self
-            .call("read", |kv| async move {
-                kv.max_decoding_message_size(MESSAGE_BYTES_MAX).range(request).await
-            })
-            .await?;
+        let answer = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
         Ok(answer.kvs.into_iter().next())
     }
 

@@ -159,7 +159,8 @@ async fn listen(
             }
             // A beat.
             Ok(Some(proto::AttendRequest { message: None })) => continue,
-            Ok(None) | Err(_) => Event::AttendeeLeft { number },
+            Ok(None) => Event::AttendeeLeft { number, reason: None },
+            Err(status) => Event::AttendeeLeft { number, reason: Some(status) },
         };
         let is_over = matches!(event, Event::AttendeeLeft { .. });
         if events.send(event).await.is_err() || is_over {
@@ -180,3 +181,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Calls under way on one connection; a process needs two.
 const STREAMS_MOST: u32 = 64;
+
+#[cfg(test)]
+mod tests;

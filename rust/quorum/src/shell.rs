@@ -49,8 +49,8 @@ pub(crate) enum Event {
     Hello { hello: proto::Hello, reply: Reply<Attending> },
     /// It said something.
     Attendee { number: u64, message: Box<proto::attend_request::Message> },
-    /// Its conversation ended.
-    AttendeeLeft { number: u64 },
+    /// Its conversation ended: by itself, or because what it said cannot be read.
+    AttendeeLeft { number: u64, reason: Option<Status> },
     /// A router wants to follow the record.
     Follow { request: proto::FollowRequest, reply: Reply<Answers<proto::FollowResponse>> },
     /// Somebody asks who this is.
@@ -195,7 +195,7 @@ impl Shell {
                 let _ = reply.send(answer);
             }
             Event::Attendee { number, message } => self.attendee_said(number, *message),
-            Event::AttendeeLeft { number } => self.attendee_left(number),
+            Event::AttendeeLeft { number, reason } => self.attendee_left(number, reason),
             Event::Follow { request, reply } => {
                 let answer = self.follow(request);
                 let _ = reply.send(answer);

@@ -317,6 +317,7 @@ mod tests {
         let record = both();
         let writer = record.owner(&hashroute_coordination::Resource::Group("gateway".into()));
         Figures {
+            engine: "embedded",
             cluster: "desk-7".into(),
             lease: LeaseParameters::TIGHT,
             is_stale: false,

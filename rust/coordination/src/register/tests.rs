@@ -76,7 +76,9 @@ impl Store {
     fn record(&self) -> &Record {
         match &self.keys[&Key::Record].1 {
             Value::Record(record) => record,
-            other => panic!("{other:?} where the record belongs"),
+            Value::Intent(..) | Value::Alive | Value::Renounced | Value::Released(_) => {
+                panic!("something else where the record belongs")
+            }
         }
     }
 }
@@ -350,8 +352,9 @@ impl World {
                 self.processes[place].member = None;
             }
             _ => {
-                let pod = self.processes[self.dice.below(2) as usize].pod.id.clone();
-                let weight = hashroute_core::Weight::new(1.0 + self.dice.below(4) as f64).unwrap();
+                let other = usize::from(self.dice.below(2) == 1);
+                let pod = self.processes[other].pod.id.clone();
+                let weight = hashroute_core::Weight::new([1.0, 2.0, 3.0, 4.0][place % 4]).unwrap();
                 let change = match self.dice.below(3) {
                     0 => Change::Drain(pod),
                     _ => Change::Reweight(pod, weight),
@@ -400,6 +403,7 @@ impl World {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "REGISTER_SEEDS asks for more than the usual trials")]
 fn one_writer_whatever_fails_and_one_again_when_it_heals() {
     let seeds = std::env::var("REGISTER_SEEDS").map_or(150, |it| it.parse().unwrap());
     let first: u64 = std::env::var("REGISTER_SEED").map_or(0, |it| it.parse().unwrap());
@@ -454,7 +458,10 @@ fn exchange(store: &mut Store, member: &mut RegisterMember, now: Duration) -> Ve
                 let (answer, _) = store.transact(request, &transaction);
                 asked.extend(member.handle(now, answer));
             }
-            other => rest.push(other),
+            other @ (RegisterAction::Installed(_)
+            | RegisterAction::Quiesce(_)
+            | RegisterAction::Made { .. }
+            | RegisterAction::Dropped { .. }) => rest.push(other),
         }
     }
     rest
@@ -463,7 +470,10 @@ fn exchange(store: &mut Store, member: &mut RegisterMember, now: Duration) -> Ve
 fn transactions(actions: &[RegisterAction]) -> Vec<(Request, Transaction)> {
     let transactions = actions.iter().filter_map(|action| match action {
         RegisterAction::Transact(request, transaction) => Some((*request, transaction.clone())),
-        _ => None,
+        RegisterAction::Installed(_)
+        | RegisterAction::Quiesce(_)
+        | RegisterAction::Made { .. }
+        | RegisterAction::Dropped { .. } => None,
     });
     transactions.collect()
 }

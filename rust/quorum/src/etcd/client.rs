@@ -269,7 +269,7 @@ impl Client {
     }
 
     /// Tells what a watch says, commit by commit; returns the last one.
-    async fn changed(&self, response: WatchResponse) -> Result<Option<i64>, String> {
+    pub(super) async fn changed(&self, response: WatchResponse) -> Result<Option<i64>, String> {
         if response.canceled {
             let reason = match response.compact_revision {
                 0 => response.cancel_reason,

@@ -5,12 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hashroute_coordination::{
-    ClusterId, Record, Resource, VoterEntry, VoterId, WriteRefusal,
+    ClusterId, Key, Record, RegisterEvent, Resource, VoterEntry, VoterId, WriteRefusal,
 };
 use hashroute_core::{Epoch, Parameters, Pod, PodId, Slot, View};
 use tempfile::TempDir;
 
 use super::EtcdOperator;
+use super::client::{Client, News};
+use super::keys::Keys;
+use super::proto::WatchResponse;
 use crate::proto::record_change::Change as Wanted;
 use crate::proto::{DrainMember, RecordChange};
 use crate::settings::{Engine, LeaseSettings, NodeSettings, Priority};
@@ -234,5 +237,33 @@ fn members_of_etcd_that_stall_or_die_stop_nobody_for_good() {
     etcd.signal(1, "-CONT");
     wait("with it, everything is written again", || {
         admitted(&one) + admitted(&other) == SLOTS as usize
+    });
+}
+
+#[test]
+fn a_watch_that_was_compacted_away_begins_again_with_a_look() {
+    let (news, mut told) = tokio::sync::mpsc::channel(64);
+    let etcd = Etcd::start();
+    etcd.found();
+    let endpoint = transport::endpoint(&etcd.endpoints[0], None).unwrap();
+    let endpoints = vec![(etcd.endpoints[0].clone(), endpoint)];
+    let keys = Keys::new("/hashroute", CLUSTER);
+    block(async {
+        let client = Client::new(endpoints, keys, Duration::from_secs(5), news);
+        let compacted = WatchResponse { canceled: true, compact_revision: 9, ..Default::default() };
+        let why = client.changed(compacted).await.unwrap_err();
+        assert!(why.contains("compacted away at 9"), "{why}");
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                tokio::task::spawn_local(std::rc::Rc::new(client).follow());
+                loop {
+                    if let News::Told(RegisterEvent::Read { entries, .. }) =
+                        told.recv().await.unwrap()
+                    {
+                        break assert!(entries.iter().any(|entry| entry.key == Key::Record));
+                    }
+                }
+            })
+            .await;
     });
 }

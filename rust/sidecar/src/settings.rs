@@ -210,7 +210,7 @@ impl SettingsError {
         match self {
             Self::Malformed { .. } => "settings_malformed",
             Self::OutOfRange { .. } => "setting_out_of_range",
-            Self::Conflict { .. } => "setting_conflict",
+            Self::Conflict { .. } => "setting",
             Self::View(error) => error.code(),
         }
     }

@@ -2,9 +2,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use hashroute_coordination::ChangeError;
+use std::time::Duration;
+
+use hashroute_coordination::{ChangeError, LeaseParameters};
 
 use crate::settings::SettingsError;
+use crate::stalls::STALLS_IN_A_LEASE;
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +29,7 @@ pub enum StartError {
         "the voter's state {path} cannot be used: {source}; check the directory and its rights"
     )]
     Disk {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -39,9 +42,21 @@ pub enum StartError {
          `hashroute quorum replace-voter`"
     )]
     DiskDamaged {
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The voter's state is whole and was written by a release with another format, or with other
+    /// rules for where keys lie.
+    #[error(
+        "the voter's state {path} is whole, and this release cannot use it: {reason}. Nothing was \
+         changed: start the release that wrote it"
+    )]
+    DiskOtherRelease {
+        /// The directory.
+        path: PathBuf,
+        /// What is not understood.
         reason: String,
     },
     /// The voter's state is of another cluster.
@@ -50,7 +65,7 @@ pub enum StartError {
          point quorum.data at this cluster's directory"
     )]
     OtherCluster {
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// The cluster it belongs to.
         found: String,
@@ -60,7 +75,7 @@ pub enum StartError {
     /// Another process uses the voter's state.
     #[error("the voter's state {path} is in use by another process: stop that one first")]
     DiskInUse {
-        /// The file.
+        /// The directory.
         path: PathBuf,
     },
     /// A certificate or key cannot be used.
@@ -85,6 +100,12 @@ pub enum StartError {
         /// Four times the stall.
         needed_ms: u64,
     },
+    /// The operating system gives no random numbers: nobody could be told apart.
+    #[error("the operating system gives no random numbers: {reason}")]
+    NoRandomness {
+        /// What it said.
+        reason: String,
+    },
     /// The operating system gave no thread.
     #[error("the thread {name} cannot be started: {source}; raise the limit on threads or memory")]
     Thread {
@@ -96,6 +117,12 @@ pub enum StartError {
 }
 
 impl StartError {
+    pub(crate) fn stalls_too_long(lease: LeaseParameters, worst: Duration) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let needed_ms = millis(worst * STALLS_IN_A_LEASE);
+        Self::StallsTooLong { worst_ms: millis(worst), ttl_ms: millis(lease.ttl), needed_ms }
+    }
+
     /// The stable name of the situation.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -107,10 +134,12 @@ impl StartError {
             Self::Listen { .. } => "address_not_usable",
             Self::Disk { .. } => "disk",
             Self::DiskDamaged { .. } => "disk_damaged",
+            Self::DiskOtherRelease { .. } => "disk_other_release",
             Self::OtherCluster { .. } => "other_cluster",
             Self::DiskInUse { .. } => "disk_in_use",
             Self::Tls { .. } => "tls",
             Self::StallsTooLong { .. } => "stalls_too_long",
+            Self::NoRandomness { .. } => "no_randomness",
             Self::Thread { .. } => "thread_not_started",
         }
     }

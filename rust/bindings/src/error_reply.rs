@@ -20,6 +20,7 @@ pub(crate) fn raise_error_reply(frame: &[u8]) -> PyResult<()> {
         ErrorCode::Unavailable => "unavailable",
         ErrorCode::DeadlineExceeded => "deadline_exceeded",
         ErrorCode::ResourceExhausted => "resource_exhausted",
+        ErrorCode::Refused => "refused",
     };
     Err(Failure::new(code, reply.text).with("outcome", outcome_word(reply.outcome)).into())
 }

@@ -22,7 +22,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The voter's state cannot be read or written.
-    #[error("the voter's state {path} cannot be used: {source}; check the directory and its rights")]
+    #[error(
+        "the voter's state {path} cannot be used: {source}; check the directory and its rights"
+    )]
     Disk {
         /// The file.
         path: PathBuf,

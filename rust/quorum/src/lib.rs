@@ -22,4 +22,6 @@ pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

@@ -8,6 +8,7 @@ mod error;
 mod guard;
 mod node;
 mod operator;
+mod records;
 mod settings;
 mod snapshot;
 
@@ -21,6 +22,7 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{
     InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,

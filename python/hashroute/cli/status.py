@@ -20,6 +20,7 @@ from hashroute.cli._common import (
     stub,
     table,
 )
+from hashroute.cli._watching import interval_option, show_lines, show_screens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,14 +58,7 @@ hashroute status --ready && echo "pods are up"
     )
 )
 @control_option
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option(
-    "--interval-ms",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(50, 60_000),
-    help="Time between two looks of --watch.",
-)
+@interval_option
 @click.option("--ready", is_flag=True, help="Exit with 1 unless each transport has a pod up.")
 @json_option
 def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json: bool) -> None:
@@ -131,20 +125,10 @@ def _is_ready(now: pb.Status) -> bool:
 def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
     with stub(control) as service:
         looks = _looks(service, interval_ms, control)
-        from rich.console import Console
-
-        console = Console()
-        # A dumb terminal, such as one of an editor or a log, cannot go back to redraw.
-        if as_json or not console.is_terminal or console.is_dumb_terminal:
-            for now in looks:
-                click.echo(json.dumps(plain(now)) if as_json else f"{render(now)}\n")
-            return
-        from rich.live import Live
-        from rich.text import Text
-
-        with Live(console=console, auto_refresh=False, screen=True) as live:
-            for now in looks:
-                live.update(Text(render(now), no_wrap=True, overflow="crop"), refresh=True)
+        if as_json:
+            show_lines(json.dumps(plain(now)) for now in looks)
+        else:
+            show_screens(render(now) for now in looks)
 
 
 def _looks(service: Any, interval_ms: int, control: str) -> Iterator[pb.Status]:

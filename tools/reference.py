@@ -179,15 +179,26 @@ def commands() -> str:
     parts: list[str] = []
     for name in COMMANDS:
         command: click.Command = getattr(importlib.import_module(f"hashroute.cli.{name}"), name)
-        context = click.Context(command, info_name=f"hashroute {name}")
-        usage = " ".join(command.collect_usage_pieces(context))
-        parts += [f"\n## `hashroute {name}`\n", f"\n```\nhashroute {name} {usage}\n```\n"]
-        parts.append(f"\n{prose(command.help or '')}\n")
-        rows = [option_row(one) for one in command.params if isinstance(one, click.Option)]
-        if rows:
-            parts += ["\n| option | meaning | default |\n|---|---|---|\n", *rows]
-        parts.append(f"\n```\n{literal(command.epilog or '')}\n```\n")
+        parts += command_section(f"hashroute {name}", command)
     return "".join(parts) + "\n"
+
+
+def command_section(path: str, command: click.Command) -> list[str]:
+    """Returns the section of one command, then those of the commands inside it."""
+    context = click.Context(command, info_name=path)
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"\n## `{path}`\n", f"\n```\n{path} {usage}\n```\n"]
+    parts.append(f"\n{prose(command.help or '')}\n")
+    rows = [option_row(one) for one in command.params if isinstance(one, click.Option)]
+    if rows:
+        parts += ["\n| option | meaning | default |\n|---|---|---|\n", *rows]
+    parts.append(f"\n```\n{literal(command.epilog or '')}\n```\n")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                parts += command_section(f"{path} {name}", inner)
+    return parts
 
 
 def prose(text: str) -> str:

@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "remove": "Remove a pod from a running sidecar.",
     "reweight": "Change how much a pod of a running sidecar owns.",
     "reload": "Make a running sidecar read its configuration again.",
-    "quorum": "Found a cluster with one writer at a time, look at it, change it.",
+    "quorum": "Found, watch and change a cluster with one writer.",
     "demo": "Watch pods die, freeze, leave and join under real traffic.",
     "bench": "Time the ring on this machine, beside its peers.",
     "completion": "Print the script that completes commands in a shell.",

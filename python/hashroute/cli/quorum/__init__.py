@@ -29,9 +29,10 @@ COMMANDS: Final = {
     summaries=COMMANDS,
     epilog=epilog(
         """
-hashroute quorum init --config hashroute.toml
-hashroute quorum status --config hashroute.toml --watch
 hashroute quorum status --target 10.0.0.1:9010 --cluster desk-7
+export HASHROUTE_CONFIG=hashroute.toml
+hashroute quorum init
+hashroute quorum status --watch
 hashroute quorum drain pod-a && ssh rack-1 systemctl restart orders
 """,
         held="what was asked for holds",

@@ -20,14 +20,12 @@ def voter_id(address: str) -> str:
 
 def view_of(*pods: str, down: tuple[str, ...] = ()) -> dict[str, Any]:
     members = [
-        Pod(pod, grpc="127.0.0.1:1", state="down" if pod in down else "active") for pod in pods
+        Pod(pod, grpc=f"127.0.0.1:{1001 + index}", zmq=f"tcp://127.0.0.1:{2001 + index}")
+        for index, pod in enumerate(pods)
     ]
-    if len(down) < len(pods):
-        view: dict[str, Any] = json.loads(Ring(members).to_json())
-        return view
-    view = json.loads(Ring(pods).to_json())
+    view: dict[str, Any] = json.loads(Ring(members).to_json())
     for pod in view["pods"]:
-        pod["state"] = "down"
+        pod["state"] = "down" if pod["id"] in down else "active"
     return view
 
 

@@ -75,7 +75,7 @@ def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json:
     with stub(control) as service:
         now = call(service.GetStatus, pb.GetStatusRequest(), control).status
     if as_json:
-        print_json(plain(now))
+        print_json(_fields(now))
     else:
         click.echo(render(now))
     if ready and not _is_ready(now):
@@ -91,8 +91,44 @@ def render(now: pb.Status) -> str:
     requests = f"{totals.requests:,} requests  {totals.retries:,} retries"
     turned_away = f"{totals.refused:,} turned away"
     unpaid = f"{totals.retry_budget_exhausted:,} not retried for want of budget"
+    lines = [f"{ring}  {process}", listen, f"{requests}  {unpaid}  {turned_away}"]
+    if now.HasField("quorum"):
+        lines += _quorum_lines(json.loads(now.quorum))
     pods = table(HEAD, [_row(pod) for pod in now.pods], right=RIGHT)
-    return f"{ring}  {process}\n{listen}\n{requests}  {unpaid}  {turned_away}\n\n{pods}"
+    return "\n".join([*lines, "", pods])
+
+
+def _fields(now: pb.Status) -> dict[str, Any]:
+    """Returns the status as JSON has it, with the figures of the quorum as what they are."""
+    return plain(now) | {"quorum": json.loads(now.quorum) if now.HasField("quorum") else None}
+
+
+def _quorum_lines(node: dict[str, Any]) -> list[str]:
+    record, member = node["record"], node["member"]
+    if record is None:
+        return [f"quorum {node['cluster']}  not founded yet, or no voter is reached"]
+    connected = sum(voter["is_connected"] for voter in node["voters"])
+    facts = [f"quorum {node['cluster']}", f"epoch {node['epoch']}"]
+    facts.append(f"{connected} of {len(node['voters'])} voters connected")
+    if node["is_stale"]:
+        facts.append("stale: no majority of voters is heard")
+    if member is not None:
+        facts.append(_lease(member))
+        facts.append(f"{member['admitted']:,} writes admitted")
+        facts.append(f"{sum(member['refused'].values()):,} refused")
+        facts.append(f"a new writer within {node['recovery_promise_ms']:.0f} ms")
+    groups = [
+        f"{group['name']} is led by {group['leader'] or 'nobody'} (term {group['term']})"
+        for group in record["groups"]
+    ]
+    warnings = [f"warning: {text}" for text in node["warnings"]]
+    return ["  ".join(facts), *groups, *warnings]
+
+
+def _lease(member: dict[str, Any]) -> str:
+    if member["holds_lease"]:
+        return f"{member['pod']} holds its lease, {member['lease_margin_ms']:.0f} ms left"
+    return f"{member['pod']} holds no lease: it writes nothing"
 
 
 def _row(pod: pb.PodStatus) -> tuple[str, ...]:
@@ -126,7 +162,7 @@ def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
     with stub(control) as service:
         looks = _looks(service, interval_ms, control)
         if as_json:
-            show_lines(json.dumps(plain(now)) for now in looks)
+            show_lines(json.dumps(_fields(now)) for now in looks)
         else:
             show_screens(render(now) for now in looks)
 

@@ -30,6 +30,7 @@ JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 
 NOT_FOUNDED: Final = "the cluster is not founded yet, or cannot be reached: `hashroute quorum init`"
+SILENT: Final = "the thread that keeps the lease does not answer"
 
 
 class Answer:
@@ -101,13 +102,14 @@ class SidecarPages(_ByPath):
         super().__init__(pages, registry_of(controller.status))
 
     def _livez(self) -> Answer:
-        ages = self._controller.snapshot()["loop_age_ms"]
+        snapshot = self._controller.snapshot()
         stuck = [
             f"{name} has not turned for {age} ms"
-            for name, age in ages.items()
+            for name, age in snapshot["loop_age_ms"].items()
             if age > LOOP_AGE_MS_MAX
         ]
-        return _verdict("live", stuck)
+        node = snapshot.get("quorum")
+        return _verdict("live", [*stuck, SILENT] if node and _is_silent(node) else stuck)
 
     def _readyz(self, *, with_writes: bool) -> Answer:
         if self._controller.is_stopping:
@@ -148,8 +150,7 @@ class VoterPages(_ByPath):
         super().__init__(pages, registry_of_node(voter.status))
 
     def _livez(self) -> Answer:
-        self._voter.snapshot()
-        return _verdict("live", [])
+        return _verdict("live", [SILENT] if _is_silent(self._voter.snapshot()) else [])
 
     def _readyz(self) -> Answer:
         if self._voter.is_stopping:
@@ -157,7 +158,7 @@ class VoterPages(_ByPath):
         node = self._voter.snapshot()
         reasons: list[str] = []
         if node["record"] is None:
-            reasons.append(NOT_FOUNDED)
+            reasons.append(SILENT if _is_silent(node) else NOT_FOUNDED)
         elif node["is_stale"]:
             reasons.append("no majority of voters is heard")
         elif node["voter"] is None or not node["voter"]["is_voter"]:
@@ -168,13 +169,18 @@ class VoterPages(_ByPath):
 def _no_writes(node: dict[str, Any]) -> list[str]:
     """Why writes are not served here; empty if they are."""
     if node["record"] is None:
-        return [NOT_FOUNDED]
+        return [SILENT if _is_silent(node) else NOT_FOUNDED]
     member = node["member"]
     if member is not None and not member["holds_lease"]:
         return [f"{member['pod']} holds no lease: its writes are refused, reads go on"]
     if node["is_stale"]:
         return ["no majority of voters is heard: reads go on, marked stale"]
     return []
+
+
+def _is_silent(node: dict[str, Any]) -> bool:
+    """Whether the figures are those that a node shows when its thread does not answer."""
+    return node["record"] is None and node["epoch"] > 0
 
 
 def _takes_requests(pod: dict[str, Any], transport: str) -> bool:

@@ -43,6 +43,7 @@ class ClusterDouble:
         self.changes: list[dict[str, Any]] = []
         self.refuses: Exception | None = None
         self.is_stale = False
+        self.is_silent = False
         self.installed: list[tuple[int, float]] = [(1, 90_000.0)]
         self.record: dict[str, Any] | None = {
             "epoch": 1,
@@ -143,7 +144,7 @@ class ClusterDouble:
             "engine": "embedded",
             "epoch": 0 if record is None else record["epoch"],
             "is_stale": self.is_stale,
-            "record": record,
+            "record": None if self.is_silent else record,
             "record_age_ms": None if record is None else self.installed[-1][1],
             "installed": [{"epoch": it, "ms_ago": age} for it, age in self.installed],
             "voters": [self._link(it) for it in (record or {"voters": []})["voters"]],

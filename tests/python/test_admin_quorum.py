@@ -84,6 +84,19 @@ def test_a_router_is_ready_for_writes_while_it_knows_the_record(tmp_path: Path, 
     assert asked(pages, "/readyz/reads")[0] == HTTPStatus.OK
 
 
+def test_a_thread_that_keeps_no_lease_any_more_is_not_live(both, witness) -> None:
+    for pages, double in (
+        (SidecarPages(both[0]), both[1]),
+        (VoterPages(witness[0]), witness[1]),
+    ):
+        assert asked(pages, "/livez")[0] == HTTPStatus.OK
+        double.cluster.is_silent = True
+        status, facts = asked(pages, "/livez")
+        assert status == HTTPStatus.SERVICE_UNAVAILABLE
+        assert facts["reasons"] == ["the thread that keeps the lease does not answer"]
+        assert "does not answer" in asked(pages, "/readyz")[1]["reasons"][0]
+
+
 def test_reads_need_a_pod_as_ever(both) -> None:
     controller, sidecar = both
     sidecar.health = {(f"pod-{name}", "grpc"): "down" for name in "abc"}

@@ -90,7 +90,7 @@ class Waiting:
 def _watch(client: weakref.ref[Waiting], router: Router, closed: threading.Event) -> None:
     seen = 0
     while not closed.is_set():
-        seen = router.wait_for_fall(seen, PATIENCE_SECONDS)
+        seen = router.wait_for_change(seen, PATIENCE_SECONDS)
         waiting = client()
         if waiting is None:
             return

@@ -79,8 +79,7 @@ pub(crate) struct Parts {
 }
 
 impl Record {
-    /// The first record of a cluster. No process takes part yet, so every pod that would own slots
-    /// is down until its first process joins: a pod that owns slots has a writer, always.
+    /// The first record of a cluster, without groups: see [`Record::first_with_groups`].
     ///
     /// # Errors
     ///
@@ -91,14 +90,44 @@ impl Record {
         voters: Vec<VoterEntry>,
         view: &View,
     ) -> Result<Self, ChangeError> {
+        Self::first_with_groups(cluster, parameters, voters, view, &[])
+    }
+
+    /// The first record of a cluster. No process takes part yet, so every pod that would own slots
+    /// is down until its first process joins: a pod that owns slots has a writer, always. For the
+    /// same reason no group, given as its name and its candidates, best first, has a leader.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Voters`] unless 1, 3 or 5 different voters are given, and
+    /// [`ChangeError::DuplicateGroup`].
+    pub fn first_with_groups(
+        cluster: ClusterId,
+        parameters: LeaseParameters,
+        voters: Vec<VoterEntry>,
+        view: &View,
+        groups: &[(Arc<str>, Vec<PodId>)],
+    ) -> Result<Self, ChangeError> {
         check_voters(&voters)?;
         let mut pods = view.pods().to_vec();
         for pod in pods.iter_mut().filter(|pod| pod.state.owns_slots()) {
             pod.state = PodState::Down;
         }
         let view = View::new(view.epoch(), view.parameters(), pods)?;
-        let terms = vec![view.epoch().get(); view.parameters().slots() as usize];
-        let (writers, groups) = (BTreeMap::new(), Vec::new());
+        let term = view.epoch();
+        let terms = vec![term.get(); view.parameters().slots() as usize];
+        let group = |(name, candidates): &(Arc<str>, Vec<PodId>)| Group {
+            name: Arc::clone(name),
+            candidates: candidates.clone(),
+            leader: None,
+            term,
+        };
+        let mut groups: Vec<Group> = groups.iter().map(group).collect();
+        groups.sort_by(|one, other| one.name.cmp(&other.name));
+        if let Some(twins) = groups.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(ChangeError::DuplicateGroup { group: twins[0].name.to_string() });
+        }
+        let writers = BTreeMap::new();
         let parts = Parts { cluster, parameters, voters, view, ring: None, writers, groups, terms };
         Ok(Self(Arc::new(parts)))
     }
@@ -107,8 +136,9 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Voters`], or [`ChangeError::Malformed`] if the terms are not those of this
-    /// view's slots, or a writer or leader is no pod of it.
+    /// [`ChangeError::Voters`], or [`ChangeError::Malformed`], saying which rule is broken: the
+    /// terms are one for each slot of this view, and none is later than its epoch; a writer is a
+    /// pod of the view; groups are sorted by name, and who leads one is a candidate with a writer.
     pub fn restore(
         cluster: ClusterId,
         parameters: LeaseParameters,
@@ -119,14 +149,25 @@ impl Record {
         terms: Vec<u64>,
     ) -> Result<Self, ChangeError> {
         check_voters(&voters)?;
+        let malformed = |what| Err(ChangeError::Malformed { what });
         if terms.len() != view.parameters().slots() as usize {
-            return Err(ChangeError::Malformed { what: "the terms are not one for each slot" });
+            return malformed("the terms are not one for each slot");
         }
-        let known = |pod: &PodId| view.index_of(pod.as_str()).is_some();
-        if !writers.keys().all(known)
-            || !groups.iter().filter_map(|it| it.leader.as_ref()).all(known)
-        {
-            return Err(ChangeError::Malformed { what: "a writer or leader is not in the view" });
+        let latest = terms.iter().copied().chain(groups.iter().map(|it| it.term.get())).max();
+        if latest > Some(view.epoch().get()) {
+            return malformed("a term is later than the epoch");
+        }
+        if !writers.keys().all(|pod| view.index_of(pod.as_str()).is_some()) {
+            return malformed("a writer is not in the view");
+        }
+        if groups.windows(2).any(|pair| pair[0].name >= pair[1].name) {
+            return malformed("the groups are not sorted by name, or two have the same");
+        }
+        let leads = |group: &Group, leader: &PodId| {
+            group.candidates.contains(leader) && writers.contains_key(leader)
+        };
+        if groups.iter().any(|group| group.leader.as_ref().is_some_and(|it| !leads(group, it))) {
+            return malformed("a leader is no candidate of its group, or has no writer");
         }
         let ring = Ring::build(view.clone()).ok();
         let parts = Parts { cluster, parameters, voters, view, ring, writers, groups, terms };

@@ -4,13 +4,31 @@
 //! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
 //! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
+mod clock;
+mod dice;
+mod disk;
+mod drift;
 mod error;
+mod figures;
 mod guard;
+mod link;
 mod node;
 mod operator;
+mod outbox;
+mod priority;
 mod records;
+mod server;
 mod settings;
+mod shared;
+mod shell;
 mod snapshot;
+mod stalls;
+#[cfg(test)]
+mod testing;
+mod transport;
+mod window;
+#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
+mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "made by build.rs")]

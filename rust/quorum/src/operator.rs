@@ -3,12 +3,15 @@ use std::time::Duration;
 
 use hashroute_coordination::{LeaseParameters, Record};
 use hashroute_core::{Epoch, PodId, View};
+use serde::Deserialize;
 
-use crate::error::{CallError, ChangeFailed};
-use crate::settings::TlsSettings;
+use crate::error::{CallError, ChangeFailed, StartError};
+use crate::settings::{SettingsError, TlsSettings, millis};
 
-/// Whom to call, and how.
-#[derive(Clone, Debug)]
+/// Whom to call, and how. As a JSON document every field must be given, and an unknown one is
+/// refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OperatorSettings {
     /// The name of the cluster.
     pub cluster: String,
@@ -17,7 +20,20 @@ pub struct OperatorSettings {
     /// Certificates; none for connections in the clear.
     pub tls: Option<TlsSettings>,
     /// How long one call may take.
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
     pub timeout: Duration,
+}
+
+impl OperatorSettings {
+    /// Reads the JSON document.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Malformed`], saying which field is wrong.
+    pub fn from_json(document: &str) -> Result<Self, SettingsError> {
+        serde_json::from_str(document)
+            .map_err(|error| SettingsError::Malformed { reason: error.to_string() })
+    }
 }
 
 /// Calls the processes of a cluster. Every method waits for its answers.
@@ -44,8 +60,9 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// [`CallError`] if a certificate cannot be used.
-    pub fn new(settings: OperatorSettings) -> Result<Self, CallError> {
+    /// [`StartError::Settings`], [`StartError::Tls`], or [`StartError::Thread`] if the operating
+    /// system gives no event queue to wait on.
+    pub fn new(settings: OperatorSettings) -> Result<Self, StartError> {
         let _ = settings;
         todo!()
     }

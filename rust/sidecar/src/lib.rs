@@ -23,7 +23,7 @@ mod zmq;
 pub use error::{ApplyError, StartError};
 
 pub use metrics::LatencySnapshot;
-pub use router::{Request, Route, Router, RouterSettings};
+pub use router::{NoWriter, Request, Route, Router, RouterSettings, Turn, WriteRequest, Written};
 pub use settings::{
     Envelope, HealthSettings, LimitSettings, ListenSettings, LoadSettings, Probe, RetrySettings,
     Settings, SettingsError, ZmqSettings,

@@ -195,8 +195,15 @@ impl Default for TransportMetrics {
 pub(crate) const STATUSES: usize = 18;
 
 /// What the first status counters of the ZeroMQ transport count, in order.
-pub(crate) const ZMQ_STATUSES: [&str; 6] =
-    ["OK", "MISSING_KEY", "MALFORMED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"];
+pub(crate) const ZMQ_STATUSES: [&str; 7] = [
+    "OK",
+    "MISSING_KEY",
+    "MALFORMED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "REFUSED",
+];
 
 /// What the status counters of the gRPC transport count: the codes' names in the order of their
 /// numbers.

@@ -2,6 +2,7 @@
 //! applied.
 use std::sync::Arc;
 
+use hashroute_coordination::Record;
 use hashroute_core::{Epoch, PodIndex, Ring, Slot};
 use hashroute_dataplane::fleet::{Fleet, Transport};
 use hashroute_dataplane::retry::RetryBudget;
@@ -103,6 +104,11 @@ pub(crate) struct Terms {
 impl Terms {
     pub(crate) fn first(ring: &Ring) -> Self {
         Self { epochs: vec![ring.view().epoch(); ring.owners().len()] }
+    }
+
+    /// The terms that a quorum agreed on.
+    pub(crate) fn of_record(record: &Record) -> Self {
+        Self { epochs: record.slot_terms().iter().copied().map(Epoch::new).collect() }
     }
 
     /// A slot keeps its term while its owner stays, whatever else changes. A view with another

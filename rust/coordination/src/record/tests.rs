@@ -107,16 +107,79 @@ fn terms_that_the_history_does_not_give_may_not_follow() {
     assert!(forged.unwrap().check_follows(&before).is_err(), "terms of the owner before");
 }
 
+/// What a record is restored from.
+struct Draft {
+    record: Record,
+    writers: BTreeMap<PodId, Incarnation>,
+    groups: Vec<Group>,
+    terms: Vec<u64>,
+}
+
+impl Draft {
+    fn of(record: &Record) -> Self {
+        let (writers, groups) = (record.writers().clone(), record.groups().to_vec());
+        Self { record: record.clone(), writers, groups, terms: record.slot_terms().to_vec() }
+    }
+
+    fn restore(self) -> Result<Record, ChangeError> {
+        let Self { record, writers, groups, terms } = self;
+        let (voters, view) = (record.voters().to_vec(), record.view().clone());
+        let (cluster, parameters) = (record.cluster(), record.parameters());
+        Record::restore(cluster, parameters, voters, view, writers, groups, terms)
+    }
+}
+
+/// What is wrong with a record with a group that `change` has changed.
+fn refused(change: impl FnOnce(&mut Draft)) -> &'static str {
+    let mut draft = Draft::of(&with_group());
+    change(&mut draft);
+    let Err(ChangeError::Malformed { what }) = draft.restore() else { panic!("not refused") };
+    what
+}
+
+#[test]
+fn what_is_restored_is_the_same_record() {
+    for record in [first(), both(), with_group()] {
+        assert_eq!(Draft::of(&record).restore(), Ok(record));
+    }
+}
+
 #[test]
 fn what_is_restored_is_checked() {
-    let record = both();
-    let restore = |slots: usize, writers: BTreeMap<PodId, Incarnation>| {
-        let (voters, view) = (record.voters().to_vec(), record.view().clone());
-        let terms = record.slot_terms()[..slots].to_vec();
-        let (cluster, parameters) = (record.cluster(), record.parameters());
-        Record::restore(cluster, parameters, voters, view, writers, vec![], terms)
+    let terms = "the terms are not one for each slot";
+    assert_eq!(refused(|it| it.terms.truncate(7)), terms);
+    let late = "a term is later than the epoch";
+    assert_eq!(refused(|it| it.terms[3] = it.record.epoch().get() + 1), late);
+    assert_eq!(refused(|it| it.groups[0].term = it.record.epoch().next().unwrap()), late);
+    let stranger = "a writer is not in the view";
+    assert_eq!(refused(|it| it.writers.extend([(pod("x"), Incarnation(1))])), stranger);
+    let unsorted = "the groups are not sorted by name, or two have the same";
+    assert_eq!(refused(|it| it.groups.push(it.groups[0].clone())), unsorted);
+    let earlier = |it: &Draft| Group { name: Arc::from("a"), ..it.groups[0].clone() };
+    assert_eq!(refused(|it| it.groups.push(earlier(it))), unsorted);
+    let leader = "a leader is no candidate of its group, or has no writer";
+    assert_eq!(refused(|it| it.groups[0].candidates.retain(|pod| pod.as_str() != "a")), leader);
+    assert_eq!(refused(|it| it.writers.retain(|it, _| it.as_str() != "a")), leader);
+}
+
+#[test]
+fn the_first_record_has_the_groups_and_nobody_leads_them_until_one_joins() {
+    let before = first();
+    let found = |groups: &[(Arc<str>, Vec<PodId>)]| {
+        let (cluster, parameters) = (before.cluster(), before.parameters());
+        let (voters, view) = (before.voters().to_vec(), before.view());
+        Record::first_with_groups(cluster, parameters, voters, view, groups)
     };
-    assert_eq!(restore(8, record.writers().clone()), Ok(record.clone()));
-    assert!(restore(7, record.writers().clone()).is_err());
-    assert!(restore(8, BTreeMap::from([(pod("x"), Incarnation(1))])).is_err());
+    let gateway = (Arc::from("gateway"), vec![pod("b"), pod("a")]);
+    let engine = (Arc::from("engine"), vec![pod("a")]);
+    let founded = found(&[gateway.clone(), engine]).unwrap();
+    let names: Vec<&str> = founded.groups().iter().map(|group| &*group.name).collect();
+    assert_eq!(names, ["engine", "gateway"], "sorted");
+    assert_eq!(founded.owner(&group()), None);
+    let one = join(&founded, "a", 1);
+    assert_eq!(one.check_follows(&founded), Ok(()));
+    assert_eq!(one.owner(&group()), Some(writer("a", 1)), "the best one is not there");
+    let twice = found(&[gateway.clone(), gateway]);
+    assert_eq!(twice.unwrap_err().code(), "duplicate_group");
+    assert_eq!(found(&[]), Ok(before.clone()));
 }

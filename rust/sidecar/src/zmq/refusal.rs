@@ -84,5 +84,5 @@ fn oversize(why: Oversize, message_bytes_max: usize) -> String {
 }
 
 fn refusal(code: ErrorCode, outcome: Outcome, text: impl Into<String>) -> ErrorReply {
-    ErrorReply { code, outcome, text: text.into() }
+    ErrorReply { code, outcome, refused: None, text: text.into() }
 }

@@ -1,0 +1,320 @@
+//! The record and its parts, in and out of messages.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashroute_coordination::{
+    ClusterId, Group, Incarnation, LeaseParameters, Record, VoterEntry, VoterId, Writer,
+};
+use hashroute_core::{Addresses, Epoch, Parameters, Pod, PodId, PodState, View, ViewError, Weight};
+
+use super::error::WireError;
+use super::limits::{CANDIDATES_MAX, GROUPS_MAX, NAME_BYTES_MAX, SLOTS_MAX};
+use crate::proto;
+
+/// Writes a record of this cluster.
+pub(super) fn record_out(cluster: &str, record: &Record) -> proto::Record {
+    proto::Record {
+        cluster_id: cluster_id_out(record.cluster()),
+        cluster: cluster.to_owned(),
+        lease: Some(lease_out(record.parameters())),
+        voters: record.voters().iter().map(voter_out).collect(),
+        view: Some(view_out(record)),
+        writers: record.writers().iter().map(named_out).collect(),
+        groups: record.groups().iter().map(group_out).collect(),
+        slot_terms: Some(terms_out(record.slot_terms())),
+    }
+}
+
+/// Reads a record of this cluster. Builds its ring.
+pub(super) fn record_in(cluster: &str, message: &proto::Record) -> Result<Record, WireError> {
+    if message.cluster != cluster {
+        let (found, expected) = (clipped(&message.cluster), cluster.to_owned());
+        return Err(WireError::OtherCluster { found, expected });
+    }
+    let id = ClusterId(id_in("cluster_id", &message.cluster_id)?);
+    let lease = lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?;
+    let voters = at_most("voters", &message.voters, 5)?;
+    let voters = voters.iter().map(voter_in).collect::<Result<_, _>>()?;
+    let view_message = message.view.as_ref().ok_or(missing("view"))?;
+    let view = view_in(view_message)?;
+    let writers = named_in(&message.writers)?;
+    let groups = groups_in(&message.groups)?;
+    let terms = message.slot_terms.as_ref().ok_or(missing("slot_terms"))?;
+    let terms = terms_in(terms, view.parameters().slots())?;
+    let record = Record::restore(id, lease, voters, view, writers, groups, terms)?;
+    let expected = digest(&record);
+    if view_message.digest != expected {
+        let found = clipped(&view_message.digest);
+        return Err(WireError::OtherTable { found, expected });
+    }
+    Ok(record)
+}
+
+pub(crate) fn cluster_id_out(id: ClusterId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+pub(crate) fn cluster_id_in(bytes: &[u8]) -> Result<ClusterId, WireError> {
+    id_in("cluster_id", bytes).map(ClusterId)
+}
+
+pub(crate) fn voter_id_out(id: VoterId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+pub(crate) fn voter_id_in(bytes: &[u8]) -> Result<VoterId, WireError> {
+    id_in("voter_id", bytes).map(VoterId)
+}
+
+pub(crate) fn writer_out(writer: &Writer) -> proto::Writer {
+    named_out((&writer.pod, &writer.incarnation))
+}
+
+pub(crate) fn writer_in(message: &proto::Writer) -> Result<Writer, WireError> {
+    let pod = PodId::new(&message.pod)?;
+    Ok(Writer { pod, incarnation: Incarnation(message.incarnation) })
+}
+
+pub(crate) fn voter_out(entry: &VoterEntry) -> proto::Voter {
+    proto::Voter { id: voter_id_out(entry.id), address: entry.address.clone() }
+}
+
+pub(crate) fn voter_in(message: &proto::Voter) -> Result<VoterEntry, WireError> {
+    let id = VoterId(id_in("voters.id", &message.id)?);
+    Ok(VoterEntry { id, address: name("voters.address", &message.address)?.to_owned() })
+}
+
+/// Text of 1 to 255 bytes.
+pub(super) fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, WireError> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX {
+        return Err(WireError::Length { field, bytes: text.len(), expected: "1 to 255" });
+    }
+    Ok(text)
+}
+
+/// A list that is not too long.
+pub(super) fn at_most<'a, T>(
+    field: &'static str,
+    list: &'a [T],
+    count_max: usize,
+) -> Result<&'a [T], WireError> {
+    if list.len() > count_max {
+        return Err(WireError::TooMany { field, count: list.len(), count_max });
+    }
+    Ok(list)
+}
+
+/// Of no record's epoch is 0 the number: it stands for none.
+pub(super) fn epoch_in(field: &'static str, number: u64) -> Result<Epoch, WireError> {
+    if number == 0 {
+        return Err(WireError::Number { field, got: number, expected: "1 or more" });
+    }
+    Ok(Epoch::new(number))
+}
+
+pub(super) fn missing(field: &'static str) -> WireError {
+    WireError::Missing { field }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn pods_in(field: &'static str, names: &[String]) -> Result<Vec<PodId>, WireError> {
+    let names = at_most(field, names, CANDIDATES_MAX)?;
+    let pods: Result<_, ViewError> = names.iter().map(|name| PodId::new(name)).collect();
+    Ok(pods?)
+}
+
+/// The digest of the record's table as documents have it; empty if it has none.
+pub(crate) fn digest(record: &Record) -> String {
+    record.ring().map_or_else(String::new, |ring| format!("{:016x}", ring.digest()))
+}
+
+/// As much of a text of somebody else's as goes into an error.
+fn clipped(text: &str) -> String {
+    text.chars().take(NAME_BYTES_MAX).collect()
+}
+
+fn id_in(field: &'static str, bytes: &[u8]) -> Result<u128, WireError> {
+    let wrong = |_| WireError::Length { field, bytes: bytes.len(), expected: "16" };
+    bytes.try_into().map(u128::from_be_bytes).map_err(wrong)
+}
+
+fn lease_out(lease: LeaseParameters) -> proto::Lease {
+    proto::Lease {
+        ttl_ns: nanos(lease.ttl),
+        renewal_interval_ns: nanos(lease.renewal_interval),
+        drift_ppm: lease.drift_ppm,
+        margin_ns: nanos(lease.margin),
+    }
+}
+
+fn lease_in(message: &proto::Lease) -> Result<LeaseParameters, WireError> {
+    let lease = LeaseParameters {
+        ttl: Duration::from_nanos(message.ttl_ns),
+        renewal_interval: Duration::from_nanos(message.renewal_interval_ns),
+        drift_ppm: message.drift_ppm,
+        margin: Duration::from_nanos(message.margin_ns),
+    };
+    Ok(lease.check()?)
+}
+
+fn named_out((pod, incarnation): (&PodId, &Incarnation)) -> proto::Writer {
+    proto::Writer { pod: pod.to_string(), incarnation: incarnation.0 }
+}
+
+fn named_in(messages: &[proto::Writer]) -> Result<BTreeMap<PodId, Incarnation>, WireError> {
+    let mut writers = BTreeMap::new();
+    for message in at_most("writers", messages, View::PODS_MAX)? {
+        let Writer { pod, incarnation } = writer_in(message)?;
+        if writers.insert(pod, incarnation).is_some() {
+            return Err(WireError::Twice { field: "writers", entry: message.pod.clone() });
+        }
+    }
+    Ok(writers)
+}
+
+fn group_out(group: &Group) -> proto::Group {
+    proto::Group {
+        name: group.name.to_string(),
+        candidates: group.candidates.iter().map(PodId::to_string).collect(),
+        leader: group.leader.as_ref().map(PodId::to_string),
+        term: group.term.get(),
+    }
+}
+
+fn groups_in(messages: &[proto::Group]) -> Result<Vec<Group>, WireError> {
+    let candidates: usize = messages.iter().map(|group| group.candidates.len()).sum();
+    if candidates > CANDIDATES_MAX {
+        let (field, count, count_max) = ("groups.candidates", candidates, CANDIDATES_MAX);
+        return Err(WireError::TooMany { field, count, count_max });
+    }
+    at_most("groups", messages, GROUPS_MAX)?.iter().map(group_in).collect()
+}
+
+fn group_in(message: &proto::Group) -> Result<Group, WireError> {
+    Ok(Group {
+        name: Arc::from(name("groups.name", &message.name)?),
+        candidates: pods_in("groups.candidates", &message.candidates)?,
+        leader: message.leader.as_deref().map(PodId::new).transpose()?,
+        term: epoch_in("groups.term", message.term)?,
+    })
+}
+
+fn view_out(record: &Record) -> proto::View {
+    let (view, parameters) = (record.view(), record.view().parameters());
+    proto::View {
+        epoch: view.epoch().get(),
+        slots: parameters.slots(),
+        epsilon: parameters.epsilon(),
+        seed: parameters.seed(),
+        pods: view.pods().iter().map(pod_out).collect(),
+        digest: digest(record),
+    }
+}
+
+fn view_in(message: &proto::View) -> Result<View, WireError> {
+    if message.slots > SLOTS_MAX {
+        let (field, got) = ("view.slots", u64::from(message.slots));
+        return Err(WireError::Number { field, got, expected: "at most 1048576" });
+    }
+    let parameters = Parameters::new(message.slots.into(), message.epsilon, message.seed)?;
+    let pods = at_most("view.pods", &message.pods, View::PODS_MAX)?;
+    let pods = pods.iter().map(pod_in).collect::<Result<_, _>>()?;
+    Ok(View::new(epoch_in("view.epoch", message.epoch)?, parameters, pods)?)
+}
+
+fn pod_out(pod: &Pod) -> proto::Pod {
+    let state = match pod.state {
+        PodState::Joining => proto::PodState::Joining,
+        PodState::Active => proto::PodState::Active,
+        PodState::Draining => proto::PodState::Draining,
+        PodState::Down => proto::PodState::Down,
+    };
+    let Addresses { grpc, zmq } = pod.addresses.clone();
+    proto::Pod {
+        id: pod.id.to_string(),
+        weight: Some(pod.weight.as_f64()),
+        zone: pod.zone.as_deref().map(str::to_owned),
+        state: state.into(),
+        addresses: Some(proto::Addresses { grpc, zmq }),
+    }
+}
+
+fn pod_in(message: &proto::Pod) -> Result<Pod, WireError> {
+    let state = match proto::PodState::try_from(message.state) {
+        Ok(proto::PodState::Joining) => PodState::Joining,
+        Ok(proto::PodState::Active) => PodState::Active,
+        Ok(proto::PodState::Draining) => PodState::Draining,
+        Ok(proto::PodState::Down) => PodState::Down,
+        Ok(proto::PodState::Unspecified) | Err(_) => return Err(missing("pods.state")),
+    };
+    let addresses = message.addresses.clone().unwrap_or_default();
+    let (grpc, zmq) = (addresses.grpc.as_deref(), addresses.zmq.as_deref());
+    for (field, text) in
+        [("pods.zone", message.zone.as_deref()), ("pods.grpc", grpc), ("pods.zmq", zmq)]
+    {
+        let bytes = text.map_or(0, str::len);
+        if bytes > NAME_BYTES_MAX {
+            return Err(WireError::Length { field, bytes, expected: "at most 255" });
+        }
+    }
+    Ok(Pod {
+        id: PodId::new(&message.id)?,
+        weight: message.weight.map_or(Ok(Weight::ONE), Weight::new)?,
+        zone: message.zone.as_deref().map(Arc::from),
+        state,
+        addresses: Addresses { grpc: addresses.grpc, zmq: addresses.zmq },
+    })
+}
+
+/// The different terms, ascending, and which of them each slot has.
+fn terms_out(terms: &[u64]) -> proto::SlotTerms {
+    let mut palette = terms.to_vec();
+    palette.sort_unstable();
+    palette.dedup();
+    let width = index_bytes(palette.len());
+    let mut indices = Vec::with_capacity(terms.len() * width);
+    let mut last = (0, palette.first().copied());
+    for term in terms {
+        if last.1 != Some(*term) {
+            last = (palette.partition_point(|other| other < term), Some(*term));
+        }
+        indices.extend_from_slice(&last.0.to_le_bytes()[..width]);
+    }
+    proto::SlotTerms { terms: palette, indices }
+}
+
+fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireError> {
+    let (palette, slots) = (&message.terms, slots as usize);
+    let palette = at_most("slot_terms.terms", palette, slots)?;
+    if palette.first() == Some(&0) || !palette.is_sorted_by(|one, other| one < other) {
+        let expected = "ascending from 1 or more";
+        let got = palette.first().copied().unwrap_or_default();
+        return Err(WireError::Number { field: "slot_terms.terms", got, expected });
+    }
+    let (field, bytes) = ("slot_terms.indices", message.indices.len());
+    let width = index_bytes(palette.len());
+    if bytes != slots * width {
+        let expected = "the bytes of one index for each slot";
+        return Err(WireError::Length { field, bytes, expected });
+    }
+    let term = |index: &[u8]| {
+        let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
+        let got = u64::try_from(index).unwrap_or(u64::MAX);
+        let expected = "less than there are terms";
+        palette.get(index).copied().ok_or(WireError::Number { field, got, expected })
+    };
+    message.indices.chunks_exact(width).map(term).collect()
+}
+
+/// How many bytes an index into so many terms takes.
+fn index_bytes(terms: usize) -> usize {
+    match terms {
+        0..=0x100 => 1,
+        0x101..=0x1_0000 => 2,
+        _ => 3,
+    }
+}

@@ -42,4 +42,6 @@ pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
 pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

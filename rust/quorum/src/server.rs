@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -115,7 +116,11 @@ impl Quorum for Service {
         &self,
         _request: Request<proto::DescribeRequest>,
     ) -> Result<Response<proto::DescribeResponse>, Status> {
-        self.ask(|reply| Event::Describe { reply }).await.map(Response::new)
+        let (response, figures) = self.ask(|reply| Event::Describe { reply }).await?;
+        // On another thread: this one has a lease to keep.
+        let snapshot = spawn_blocking(move || serde_json::to_string(&figures.snapshot())).await;
+        let snapshot = snapshot.ok().and_then(Result::ok).unwrap_or_default();
+        Ok(Response::new(proto::DescribeResponse { snapshot, ..response }))
     }
 
     async fn found(
@@ -154,8 +159,7 @@ async fn listen(
             }
             // A beat.
             Ok(Some(proto::AttendRequest { message: None })) => continue,
-            Ok(None) => Event::AttendeeLeft { number, reason: None },
-            Err(status) => Event::AttendeeLeft { number, reason: Some(status) },
+            Ok(None) | Err(_) => Event::AttendeeLeft { number },
         };
         let is_over = matches!(event, Event::AttendeeLeft { .. });
         if events.send(event).await.is_err() || is_over {

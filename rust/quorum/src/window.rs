@@ -22,11 +22,6 @@ impl Window {
         self.values.iter().min().copied()
     }
 
-    /// The largest of them; zero if there are none.
-    pub(crate) fn most(&self) -> Duration {
-        self.values.iter().max().copied().unwrap_or_default()
-    }
-
     /// The last one; zero if there is none.
     pub(crate) fn last(&self) -> Duration {
         self.values.back().copied().unwrap_or_default()

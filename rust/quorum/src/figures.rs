@@ -6,7 +6,9 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
-use crate::snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+use crate::snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};
 use crate::stalls::{STALLS_IN_A_LEASE, StallFigures};
 use crate::window::{Window, millis};
 
@@ -17,6 +19,8 @@ pub(crate) struct Figures {
     pub(crate) engine: &'static str,
     pub(crate) cluster: String,
     pub(crate) record: Option<Record>,
+    /// How long ago the last records began to count here, by their epochs, oldest first.
+    pub(crate) installed: Vec<(u64, Duration)>,
     /// The numbers of the settings: those of the record count, if there is one.
     pub(crate) lease: LeaseParameters,
     pub(crate) is_stale: bool,
@@ -117,6 +121,8 @@ impl Figures {
             epoch: record.map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale,
             record: record.map(record_json).unwrap_or_default(),
+            record_age_ms: self.installed.last().map(|(_, ago)| millis(*ago)),
+            installed: self.installed.iter().map(installed).collect(),
             voters: self.voters.iter().map(|link| link.snapshot(self.lease())).collect(),
             voter: self.voter.as_ref().map(VoterFigures::snapshot),
             member: self.member.as_ref().map(MemberFigures::snapshot),
@@ -289,6 +295,10 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
     let (Some(index), Some(ring)) = (index, record.ring()) else { return 0 };
     let owned = ring.owners().iter().filter(|owner| usize::from(**owner) == index.as_usize());
     u64::try_from(owned.count()).unwrap_or(u64::MAX)
+}
+
+fn installed((epoch, ago): &(u64, Duration)) -> InstalledRecord {
+    InstalledRecord { epoch: *epoch, ms_ago: millis(*ago) }
 }
 
 fn hex(id: u128) -> String {

@@ -17,6 +17,7 @@ mod node;
 mod operator;
 mod outbox;
 mod priority;
+mod records;
 mod server;
 mod settings;
 mod shared;
@@ -40,5 +41,8 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

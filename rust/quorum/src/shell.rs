@@ -310,6 +310,7 @@ impl Shell {
             engine: "embedded",
             cluster: self.settings.cluster.clone(),
             record: self.shared.record(),
+            installed: ago(self.shared.installed(), now),
             lease: self.settings.lease.into(),
             is_stale: self.shared.is_stale(),
             voters: self.link_figures(now),
@@ -342,6 +343,10 @@ impl Shell {
             let _ = ready.try_send(result);
         }
     }
+}
+
+fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
+    moments.into_iter().map(|(epoch, at)| (epoch, now.saturating_sub(at))).collect()
 }
 
 /// An id of 128 bits as it travels.

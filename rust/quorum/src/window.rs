@@ -22,11 +22,6 @@ impl Window {
         self.values.iter().min().copied()
     }
 
-    /// The largest of them; zero if there are none.
-    pub(crate) fn most(&self) -> Duration {
-        self.values.iter().max().copied().unwrap_or_default()
-    }
-
     /// The last one; zero if there is none.
     pub(crate) fn last(&self) -> Duration {
         self.values.back().copied().unwrap_or_default()
@@ -66,9 +61,6 @@ mod tests {
         assert_eq!(window.least(), Some(Duration::from_millis(100)));
         assert_eq!(window.percentile(50), Duration::from_millis(599));
         assert_eq!(window.percentile(99), Duration::from_millis(1_089));
-        assert_eq!(
-            (window.most(), window.last()),
-            (window.percentile(100), window.percentile(100))
-        );
+        assert_eq!(window.last(), window.percentile(100));
     }
 }

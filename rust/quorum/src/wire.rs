@@ -39,6 +39,11 @@ impl Codec {
         Self { cluster, recent: Mutex::new(VecDeque::with_capacity(RECENT_MAX)) }
     }
 
+    /// The name of the cluster.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// Writes a record.
     pub(crate) fn record_out(&self, record: &Record) -> proto::Record {
         let known = self.recent().iter().find(|(_, it)| it == record).map(|it| it.0.clone());

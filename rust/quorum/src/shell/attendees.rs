@@ -152,6 +152,12 @@ impl Shell {
         let writer = hello.writer.ok_or_else(|| Status::invalid_argument("no writer in Hello"))?;
         let pod =
             PodId::new(&writer.pod).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if self.member.as_ref().is_some_and(|member| member.pod.id == pod && !member.is_removed) {
+            self.attendees.contested.insert(pod.clone(), clock::now());
+            return Err(Status::failed_precondition(format!(
+                "this very process is the member of pod {pod}: give the other one another quorum.pod"
+            )));
+        }
         let writer = Writer { pod, incarnation: Incarnation(writer.incarnation) };
         let attending = self.attend(writer)?;
         let record = record.map(|record| self.codec.record_out(&record));
@@ -254,8 +260,11 @@ impl Shell {
         self.attendees.say(to, attend_response::Message::FromPeer(message));
     }
 
-    pub(super) fn attendee_left(&mut self, number: u64) {
-        self.attendees.remove(number);
+    pub(super) fn attendee_left(&mut self, number: u64, reason: Option<Status>) {
+        match reason {
+            Some(status) => self.attendees.end(number, status),
+            None => drop(self.attendees.remove(number)),
+        }
         self.changes_lost_with(number);
     }
 

@@ -224,7 +224,8 @@ impl Shell {
         ));
         self.with_member(|member, _, _| member.renounce());
         self.changes.end_all("the pod of this process was removed", &self.links);
-        self.begin_links_again();
+        // What was said last is still on its way.
+        self.links_again_at = Some(clock::now() + LAST_WORDS);
     }
 
     /// Begins to take part, by this record or a later one, if nothing is in the way.
@@ -304,6 +305,9 @@ pub(super) fn epoch_of(message: &FromVoter) -> Option<Epoch> {
         | FromVoter::Outbid { .. } => None,
     }
 }
+
+/// For so long a process that was removed still says what it had to say.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// So many calls are remembered until they are answered.
 const SENT_MOST: usize = 64;

@@ -1,7 +1,7 @@
 //! The voter of this process and its disk.
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::mpsc as threads;
+use std::sync::mpsc::{self as threads, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::clock;
-use crate::disk::{Disk, Stored};
+use crate::disk::{Disk, SETTLE_AFTER, Stored};
 use crate::error::StartError;
 use crate::figures::VoterFigures;
 use crate::proto;
@@ -402,19 +402,36 @@ impl DiskThread {
 }
 
 /// Saves what comes. States that came while one was being saved are all older than the last of
-/// them, which stands for them.
+/// them, which stands for them. When nothing has come for a while, the older copies are renewed.
 fn save_all(mut disk: Disk, queue: &threads::Receiver<VoterState>, events: &mpsc::Sender<Event>) {
-    while let Ok(mut state) = queue.recv() {
-        let mut states = 1;
-        while let Ok(newer) = queue.try_recv() {
-            state = newer;
-            states += 1;
-        }
-        let began = clock::now();
-        let result = disk.save(&state);
+    let mut is_settled = true;
+    loop {
+        let next = if is_settled {
+            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            queue.recv_timeout(SETTLE_AFTER)
+        };
+        let (mut states, began) = (0, clock::now());
+        let result = match next {
+            Ok(mut state) => {
+                states = 1;
+                while let Ok(newer) = queue.try_recv() {
+                    state = newer;
+                    states += 1;
+                }
+                disk.save(&state)
+            }
+            Err(RecvTimeoutError::Timeout) => disk.settle(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        is_settled = states == 0;
         let has_failed = result.is_err();
         let took = clock::now().saturating_sub(began);
-        if events.blocking_send(Event::Synced { states, result, took }).is_err() || has_failed {
+        let is_news = states > 0 || has_failed;
+        if is_news && events.blocking_send(Event::Synced { states, result, took }).is_err() {
+            return;
+        }
+        if has_failed {
             return;
         }
     }

@@ -14,6 +14,8 @@ mod settings;
 mod snapshot;
 #[cfg(test)]
 mod testing;
+#[allow(dead_code, reason = "the node is to use all of it")]
+mod transport;
 #[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
 mod wire;
 

@@ -10,6 +10,7 @@ mod error;
 mod guard;
 mod node;
 mod operator;
+mod record_json;
 mod settings;
 mod snapshot;
 #[cfg(test)]
@@ -29,5 +30,6 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use record_json::record_json;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};

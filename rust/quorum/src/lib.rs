@@ -41,11 +41,8 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
-<<<<<<< HEAD
-pub use records::Records;
-=======
 pub use record_json::record_json;
->>>>>>> wire
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{
     InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,

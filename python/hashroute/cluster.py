@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hashroute._hashroute import View
 from hashroute._ring import EPSILON_DEFAULT, SLOTS_DEFAULT, Pod
 from hashroute.errors import ArgumentTypeError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["LEASES", "Lease", "LeaseName", "Priority", "Tls"]
 
@@ -123,7 +125,9 @@ def _lease(lease: Lease | LeaseName) -> dict[str, int]:
     if not isinstance(lease, Lease):
         if lease not in LEASES:
             names = ", ".join(map(repr, LEASES))
-            raise ParameterError(f"lease must be {names} or a Lease, not {lease!r}", parameter="lease")
+            raise ParameterError(
+                f"lease must be {names} or a Lease, not {lease!r}", parameter="lease"
+            )
         lease = LEASES[lease]
     return {
         "ttl_us": _whole(lease.ttl_seconds, 1_000_000, "ttl_seconds"),
@@ -137,7 +141,10 @@ def _lease(lease: Lease | LeaseName) -> dict[str, int]:
 
 def _tls(tls: Tls) -> dict[str, Any]:
     paths = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
-    return {**{name: os.fspath(path) for name, path in paths.items()}, "server_name": tls.server_name}
+    return {
+        **{name: os.fspath(path) for name, path in paths.items()},
+        "server_name": tls.server_name,
+    }
 
 
 def _whole(seconds: float, units: int, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -154,3 +154,13 @@ def methods(wanted: Methods, name: str) -> Callable[[str], bool]:
         return method in patterns or service in patterns or "/*" in patterns
 
     return is_among
+
+
+def group_rule(groups: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Returns what tells the group that a method writes; None for those of no group.
+
+    Raises:
+        ConfigurationError: a pattern names no methods.
+    """
+    rules = [(methods([pattern], "groups"), name) for pattern, name in groups.items()]
+    return lambda method: next((name for is_among, name in rules if is_among(method)), None)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from hashroute._hashroute import Admission
 from hashroute.errors import UntaggedError
+
+if TYPE_CHECKING:
+    from hashroute._hashroute import Admission
 
 CURRENT: ContextVar[Admission] = ContextVar("hashroute_admission")
 """Set by the guards around the code that they let in."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hashroute.pod._rules import Admitted, Rules
 
 
-class AioGuardInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
+class AioGuardInterceptor(aio.ServerInterceptor):
     """Admits writes before their handler runs; see :func:`hashroute.pod.grpc.aio_interceptor`."""
 
     def __init__(self, guard: Guard, rules: Rules) -> None:
@@ -66,7 +66,7 @@ class _Call:
         self._metadata = metadata
 
     def guarded(self, behavior: Behavior, handler: Any) -> Behavior:
-        """Returns the behavior behind the guard, of the same kind: grpcio runs each kind its way."""
+        """Returns the behavior behind the guard, of the same kind: grpcio asks for it."""
         if inspect.isasyncgenfunction(behavior):
             return self._generating(behavior)
         if inspect.iscoroutinefunction(behavior):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Behavior = Callable[[Any, Any], Any]
 
 
-class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
+class GuardInterceptor(grpc.ServerInterceptor):
     """Admits writes before their handler runs; see :func:`hashroute.pod.grpc.interceptor`."""
 
     def __init__(self, guard: Guard, rules: Rules) -> None:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from hashroute.errors import HashrouteError
 
 HEADER_TERM = "x-hashroute-term"
-TAG_HEADERS = frozenset(
-    {"x-hashroute-slot", "x-hashroute-group", "x-hashroute-epoch", HEADER_TERM}
-)
+TAG_HEADERS = frozenset({"x-hashroute-slot", "x-hashroute-group", "x-hashroute-epoch", HEADER_TERM})
 
 NOT_NOW = frozenset({"behind", "moving", "no_lease"})
 """Refusals that pass by themselves; the others want another route, or another caller."""

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from hashroute.errors import ConfigurationError, InternalError, NoLeaseError
 from hashroute.pod._record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 

@@ -6,21 +6,20 @@ only where the rules say nothing. The cases are those of ``docs/wire.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from hashroute._hashroute import Tag
-from hashroute.clients._keys import KeyFinder, methods
+from hashroute.clients._keys import KeyFinder, Methods, group_rule, methods
 from hashroute.errors import ParameterError, UntaggedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hashroute._hashroute import Admission, Guard
     from hashroute._ring import Key
     from hashroute.clients._keys import KeySource, Metadata
 
-Writes: TypeAlias = bool | Collection[str] | Callable[[str], bool]
-"""All methods (True), those of patterns such as ``/pkg.Service/*``, or a function of the method."""
 Untagged = Literal["reject", "own"]
 """What a write without a tag gets: a refusal, or a decision by this pod's own record alone."""
 
@@ -98,14 +97,14 @@ class Rules:
         self,
         guard: Guard,
         *,
-        writes: Writes,
+        writes: Methods,
         key: KeySource | None,
         groups: Mapping[str, str],
         untagged: Untagged,
     ) -> None:
         self._gate = Gate(guard, untagged)
         self._is_write = methods(writes, "writes")
-        self._groups = [(methods([pattern], "groups"), name) for pattern, name in groups.items()]
+        self._group_of = group_rule(groups)
         self._finder = None if key is None else KeyFinder.of(key)
         self.needs_message = self._finder is not None and self._finder.needs_message
 
@@ -131,9 +130,6 @@ class Rules:
         if key is None:
             raise self._finder.missing(method)
         return self._gate.admit(tag, key=key)
-
-    def _group_of(self, method: str) -> str | None:
-        return next((name for matches, name in self._groups if matches(method)), None)
 
 
 def _admitted(admission: Admission, slot: int | None, group: str | None) -> Admitted:

@@ -19,22 +19,24 @@ the fencing token for its store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hashroute.clients._keys import Methods
 from hashroute.pod._grpc_aio import AioGuardInterceptor
 from hashroute.pod._grpc_sync import GuardInterceptor
-from hashroute.pod._rules import Rules, Untagged, Writes
+from hashroute.pod._rules import Rules, Untagged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import grpc
     import grpc.aio
 
     from hashroute._hashroute import Guard
     from hashroute.clients._keys import KeySource
 
-__all__ = ["Untagged", "Writes", "aio_interceptor", "interceptor"]
+__all__ = ["Methods", "Untagged", "aio_interceptor", "interceptor"]
 
 _NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
@@ -42,7 +44,7 @@ _NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 def interceptor(
     guard: Guard,
     *,
-    writes: Writes,
+    writes: Methods,
     key: KeySource | None = None,
     groups: Mapping[str, str] = _NO_GROUPS,
     untagged: Untagged = "reject",
@@ -76,7 +78,7 @@ def interceptor(
 def aio_interceptor(
     guard: Guard,
     *,
-    writes: Writes,
+    writes: Methods,
     key: KeySource | None = None,
     groups: Mapping[str, str] = _NO_GROUPS,
     untagged: Untagged = "reject",

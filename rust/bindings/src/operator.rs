@@ -1,6 +1,5 @@
 //! `Operator`: founds a cluster, looks at it, and changes its record, from outside.
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use hashroute_coordination::LeaseParameters;
 use hashroute_core::{Epoch, PodId, View};
@@ -15,33 +14,18 @@ use crate::failure::{Failure, detached};
 #[pyclass(frozen, module = "hashroute._hashroute")]
 pub(crate) struct Operator(quorum::Operator);
 
-/// Whom to call, as the document has it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    cluster: String,
-    voters: Vec<String>,
-    tls: Option<quorum::TlsSettings>,
-    timeout_ms: u64,
-}
-
 #[pymethods]
 impl Operator {
     /// Makes an operator of `{"cluster", "voters", "tls", "timeout_ms"}`. Nothing is called yet.
     ///
     /// Raises:
     ///     ConfigurationError: the settings, or a certificate, cannot be used.
+    ///     StartError: the system gives no event queue.
     #[new]
     fn new(py: Python<'_>, settings_json: &str) -> PyResult<Self> {
-        let settings: Settings = document(settings_json, "the settings")?;
-        let settings = quorum::OperatorSettings {
-            cluster: settings.cluster,
-            voters: settings.voters,
-            tls: settings.tls,
-            timeout: Duration::from_millis(settings.timeout_ms),
-        };
         detached(py, || {
-            quorum::Operator::new(settings).map_err(|error| Failure::new("tls", error.to_string()))
+            let settings = quorum::OperatorSettings::from_json(settings_json)?;
+            quorum::Operator::new(settings).map_err(Failure::from)
         })
         .map(Self)
     }

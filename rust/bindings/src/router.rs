@@ -179,6 +179,11 @@ impl Router {
         Ok(py.detach(|| self.0.wait_for_change(seen, patience)))
     }
 
+    /// Counts a change, so that whoever waits for one looks again.
+    fn nudge(&self) {
+        self.0.nudge();
+    }
+
     /// Returns how each pod does, in the order of the view.
     fn pod_statuses(&self) -> Vec<StatusFields> {
         let (fleet, now) = (self.0.fleet(), self.0.now());

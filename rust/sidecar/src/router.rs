@@ -176,6 +176,11 @@ impl Router {
         self.state.changes.wait(seen, patience)
     }
 
+    /// Counts a change, so that whoever waits for one looks again.
+    pub fn nudge(&self) {
+        self.state.changes.count();
+    }
+
     /// The record in force; `None` if this router follows no quorum.
     #[must_use]
     pub fn record(&self) -> Option<Record> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
+use crate::record_json;
 use crate::snapshot::{
     InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
 };
@@ -303,11 +304,6 @@ fn installed((epoch, ago): &(u64, Duration)) -> InstalledRecord {
 
 fn hex(id: u128) -> String {
     format!("{id:032x}")
-}
-
-/// Until `wire` has it.
-fn record_json(record: &Record) -> serde_json::Value {
-    serde_json::json!({ "epoch": record.epoch().get() })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod node;
 mod operator;
 mod outbox;
 mod priority;
+mod record_json;
 mod records;
 mod server;
 mod settings;
@@ -41,6 +42,7 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use record_json::record_json;
 pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{

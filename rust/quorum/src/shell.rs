@@ -345,7 +345,7 @@ impl Shell {
     }
 }
 
-fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
+pub(crate) fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
     moments.into_iter().map(|(epoch, at)| (epoch, now.saturating_sub(at))).collect()
 }
 

@@ -21,7 +21,7 @@ use crate::figures::{Figures, LinkFigures, MemberFigures};
 use crate::proto;
 use crate::settings::NodeSettings;
 use crate::shared::Shared;
-use crate::shell::{Event, response};
+use crate::shell::{Event, ago, response};
 use crate::stalls::{self, Stalls};
 use crate::window::Window;
 use crate::wire;
@@ -370,6 +370,7 @@ impl EtcdShell {
         Figures {
             engine: "etcd",
             cluster: self.settings.cluster.clone(),
+            installed: ago(self.shared.installed(), now),
             lease: self.settings.lease.into(),
             is_stale: self.shared.is_stale(),
             voters: voters.collect(),

@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::disk_thread::DiskThread;
 use crate::error::{ChangeFailed, StartError};
 use crate::guard::PodGuard;
 use crate::priority;
 use crate::server;
 use crate::settings::{Engine, NodeSettings, Priority, SettingsError};
 use crate::shared::Shared;
-use crate::shell::{DiskThread, Event, Shell, Start, VoterPart};
+use crate::shell::{Event, Shell, Start, VoterPart};
 use crate::snapshot::NodeSnapshot;
 use crate::transport;
 

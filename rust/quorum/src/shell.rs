@@ -39,7 +39,7 @@ use followers::Followers;
 use links::Links;
 use member::MemberPart;
 use stopping::Stopping;
-pub(crate) use voter::{DiskThread, VoterPart};
+pub(crate) use voter::VoterPart;
 
 /// What happens to the loop.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ impl Shell {
                 let _ = reply.send(Ok(answer));
             }
             Event::Found { request, reply } => self.found(request, reply),
-            Event::MakeChange { request, reply } => self.make_change(request, reply),
+            Event::MakeChange { request, reply } => self.make_change(&request, reply),
             Event::Link { number, news } => self.link_news(number, news),
             Event::Synced { states, result, took } => self.synced(states, result, took),
             Event::Change { change, reply } => self.change(change, reply),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
+use crate::record_json::record_json;
 use crate::snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
 use crate::stalls::{STALLS_IN_A_LEASE, StallFigures};
 use crate::window::{Window, millis};
@@ -291,11 +292,6 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
 
 fn hex(id: u128) -> String {
     format!("{id:032x}")
-}
-
-/// Until `wire` has it.
-fn record_json(record: &Record) -> serde_json::Value {
-    serde_json::json!({ "epoch": record.epoch().get() })
 }
 
 #[cfg(test)]

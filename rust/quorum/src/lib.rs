@@ -20,6 +20,7 @@ mod node;
 mod operator;
 mod outbox;
 mod priority;
+mod record_json;
 mod server;
 mod settings;
 mod shared;
@@ -30,7 +31,6 @@ mod stalls;
 mod testing;
 mod transport;
 mod window;
-#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
 mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.
@@ -43,5 +43,6 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use record_json::record_json;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};

@@ -31,7 +31,7 @@ use crate::server::{Answers, Attending};
 use crate::settings::NodeSettings;
 use crate::shared::Shared;
 use crate::stalls::{self, Stalls};
-use crate::wire::Codec;
+use crate::wire::{Codec, cluster_id_out, voter_id_out};
 
 use attendees::Attendees;
 use changes::Changes;
@@ -326,8 +326,8 @@ impl Shell {
         let response = proto::DescribeResponse {
             version: proto::Version::Version1.into(),
             cluster: self.settings.cluster.clone(),
-            cluster_id: record.as_ref().map(|it| id_out(it.cluster().0)).unwrap_or_default(),
-            voter_id: self.voter.as_ref().map(|it| id_out(it.id.0)).unwrap_or_default(),
+            cluster_id: record.as_ref().map(|it| cluster_id_out(it.cluster())).unwrap_or_default(),
+            voter_id: self.voter.as_ref().map(|it| voter_id_out(it.id)).unwrap_or_default(),
             address: self.address.clone(),
             record: record.map(|record| self.codec.record_out(&record)),
             snapshot: String::new(),
@@ -340,11 +340,6 @@ impl Shell {
             let _ = ready.try_send(result);
         }
     }
-}
-
-/// An id of 128 bits as it travels.
-fn id_out(id: u128) -> Vec<u8> {
-    id.to_be_bytes().to_vec()
 }
 
 /// How often a voter tells those who listen that it is there.

@@ -288,3 +288,6 @@ const EVENTS_MOST: usize = 1_024;
 
 /// The loop answers within this, or a snapshot goes without it.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -344,3 +344,6 @@ impl Shell {
 
 /// How often a voter tells those who listen that it is there.
 const BEAT: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test's own making")]
 
 mod failures;
+mod guard;
 mod hostile;
 mod keys;
 mod lifecycle;
 mod passing;
+mod reads;
 mod support;
+mod writes;

@@ -1,6 +1,7 @@
 //! Pods, clients and sidecars for the tests: all in this process, on ports of the system's choice.
 mod client;
 mod pod;
+mod quorum;
 mod setup;
 
 use std::future::Future;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, frame, unframe};
 pub(crate) use pod::{Call, Pod, send_all, status_trailers};
+pub(crate) use quorum::{FakeQuorum, id, writer};
 pub(crate) use setup::{Options, Setup, pod_json, start};
 
 /// No test waits longer than this for anything: reached only when something is broken.

@@ -181,7 +181,13 @@ pub(crate) fn pod_json(id: &str, address: &str) -> Value {
 }
 
 fn settings(view: &Value, options: &Options) -> Settings {
-    let document = json!({
+    let document = settings_document(view, options);
+    Settings::from_json(&document.to_string()).expect("settings of the right shape")
+}
+
+/// The document that a sidecar is told.
+pub(crate) fn settings_document(view: &Value, options: &Options) -> Value {
+    json!({
         "view": view,
         "listen": {"grpc": "127.0.0.1:0", "zmq": null},
         "routes": options.routes,
@@ -195,6 +201,5 @@ fn settings(view: &Value, options: &Options) -> Settings {
         "limits": options.limits,
         "guard": options.guard,
         "writes": {"patience_ms": options.patience_ms},
-    });
-    Settings::from_json(&document.to_string()).expect("settings of the right shape")
+    })
 }

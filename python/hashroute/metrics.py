@@ -13,30 +13,46 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from hashroute.quorum_metrics import metrics_of_node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["registry_of"]
+__all__ = ["registry_of", "registry_of_node"]
 
 Status = dict[str, Any]
 
 
 def registry_of(status: Callable[[], Status]) -> CollectorRegistry:
-    """Returns a registry that asks ``status`` for the figures at each scrape."""
+    """Returns a registry that asks a sidecar's ``status`` for the figures at each scrape."""
+    return _registry(status, _of_requests, _of_pods, _of_the_sidecar, _of_the_quorum, _of_host)
+
+
+def registry_of_node(status: Callable[[], Status]) -> CollectorRegistry:
+    """Returns a registry that asks a voter's ``status`` for the figures at each scrape."""
+    return _registry(status, _of_the_quorum, _of_host)
+
+
+def _registry(
+    status: Callable[[], Status], *parts: Callable[[Status], Iterator[Metric]]
+) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_StatusCollector(status))
+    registry.register(_StatusCollector(status, parts))
     return registry
 
 
 class _StatusCollector(Collector):
-    def __init__(self, status: Callable[[], Status]) -> None:
-        self._status = status
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        parts: tuple[Callable[[Status], Iterator[Metric]], ...],
+    ) -> None:
+        self._status, self._parts = status, parts
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        yield from _of_requests(status)
-        yield from _of_pods(status)
-        yield from _of_the_sidecar(status)
+        for part in self._parts:
+            yield from part(status)
 
 
 def _of_requests(status: Status) -> Iterator[Metric]:
@@ -130,9 +146,6 @@ def _of_pods(status: Status) -> Iterator[Metric]:
 def _of_the_sidecar(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("hashroute_view_epoch", "Epoch in force.", value=status["epoch"])
     yield GaugeMetricFamily("hashroute_slots", "Number of slots.", value=status["slots"])
-    yield GaugeMetricFamily(
-        "hashroute_uptime_seconds", "Time since the start.", value=status["uptime_seconds"]
-    )
     age = GaugeMetricFamily(
         "hashroute_loop_age_seconds", "Time since a native loop last turned.", labels=("loop",)
     )
@@ -142,6 +155,17 @@ def _of_the_sidecar(status: Status) -> Iterator[Metric]:
     info = InfoMetricFamily("hashroute_ring", "What decides which pod owns which key.")
     info.add_metric((), {"digest": status["digest"], "release": status["version"]})
     yield info
+
+
+def _of_the_quorum(status: Status) -> Iterator[Metric]:
+    if status.get("quorum") is not None:
+        yield from metrics_of_node(status["quorum"])
+
+
+def _of_host(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "hashroute_uptime_seconds", "Time since the start.", value=status["uptime_seconds"]
+    )
 
 
 def _bound(seconds: float | str | None) -> str:

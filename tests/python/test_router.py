@@ -175,10 +175,10 @@ class TestHealth:
 
     def test_who_waits_for_a_fall_hears_of_it_at_once(self, router):
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(router.wait_for_fall, 0, SECONDS_MAX)
+            waiting = pool.submit(router.wait_for_change, 0, SECONDS_MAX)
             router.report("pod-a", "lost")
             assert waiting.result(SECONDS_MAX / 2) == 1
-        assert router.wait_for_fall(1, 0) == 1
+        assert router.wait_for_change(1, 0) == 1
 
     def test_the_ring_is_not_rebuilt_for_a_pod_that_is_down(self, router):
         before = router.status().digest

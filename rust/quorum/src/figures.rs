@@ -6,15 +6,22 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
-use crate::snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+use crate::record_json;
+use crate::snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};
 use crate::stalls::{STALLS_IN_A_LEASE, StallFigures};
 use crate::window::{Window, millis};
 
 /// A node's figures at one moment.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    /// `embedded` or `etcd`.
+    pub(crate) engine: &'static str,
     pub(crate) cluster: String,
     pub(crate) record: Option<Record>,
+    /// How long ago the last records began to count here, by their epochs, oldest first.
+    pub(crate) installed: Vec<(u64, Duration)>,
     /// The numbers of the settings: those of the record count, if there is one.
     pub(crate) lease: LeaseParameters,
     pub(crate) is_stale: bool,
@@ -111,10 +118,12 @@ impl Figures {
         NodeSnapshot {
             cluster: self.cluster.clone(),
             cluster_id: record.map(|record| hex(record.cluster().0)).unwrap_or_default(),
-            engine: "embedded",
+            engine: self.engine,
             epoch: record.map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale,
             record: record.map(record_json).unwrap_or_default(),
+            record_age_ms: self.installed.last().map(|(_, ago)| millis(*ago)),
+            installed: self.installed.iter().map(installed).collect(),
             voters: self.voters.iter().map(|link| link.snapshot(self.lease())).collect(),
             voter: self.voter.as_ref().map(VoterFigures::snapshot),
             member: self.member.as_ref().map(MemberFigures::snapshot),
@@ -289,13 +298,12 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
     u64::try_from(owned.count()).unwrap_or(u64::MAX)
 }
 
-fn hex(id: u128) -> String {
-    format!("{id:032x}")
+fn installed((epoch, ago): &(u64, Duration)) -> InstalledRecord {
+    InstalledRecord { epoch: *epoch, ms_ago: millis(*ago) }
 }
 
-/// Until `wire` has it.
-fn record_json(record: &Record) -> serde_json::Value {
-    serde_json::json!({ "epoch": record.epoch().get() })
+fn hex(id: u128) -> String {
+    format!("{id:032x}")
 }
 
 #[cfg(test)]
@@ -315,6 +323,7 @@ mod tests {
         let record = both();
         let writer = record.owner(&hashroute_coordination::Resource::Group("gateway".into()));
         Figures {
+            engine: "embedded",
             cluster: "desk-7".into(),
             lease: LeaseParameters::TIGHT,
             is_stale: false,

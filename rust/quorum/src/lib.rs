@@ -9,6 +9,7 @@ mod dice;
 mod disk;
 mod drift;
 mod error;
+mod etcd;
 mod figures;
 mod guard;
 mod link;
@@ -16,6 +17,8 @@ mod node;
 mod operator;
 mod outbox;
 mod priority;
+mod record_json;
+mod records;
 mod server;
 mod settings;
 mod shared;
@@ -39,5 +42,9 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use record_json::record_json;
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

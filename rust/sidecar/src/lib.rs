@@ -27,7 +27,7 @@ pub use error::{ApplyError, StartError};
 
 pub use metrics::LatencySnapshot;
 pub use quorum::{Admitted, Quorum, WriteGuard};
-pub use router::{Request, Route, Router, RouterSettings};
+pub use router::{NoWriter, Request, Route, Router, RouterSettings, Turn, WriteRequest, Written};
 pub use settings::{
     Door, Envelope, GuardSettings, HealthSettings, LimitSettings, ListenSettings, LoadSettings,
     Probe, RetrySettings, Settings, SettingsError, Untagged, WriteSettings, ZmqSettings,

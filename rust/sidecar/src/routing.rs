@@ -203,6 +203,11 @@ impl Terms {
         Self { epochs: vec![ring.view().epoch(); ring.owners().len()] }
     }
 
+    /// The terms that a quorum agreed on.
+    pub(crate) fn of_record(record: &Record) -> Self {
+        Self { epochs: record.slot_terms().iter().copied().map(Epoch::new).collect() }
+    }
+
     /// A slot keeps its term while its owner stays, whatever else changes. A view with another
     /// number of slots is another mapping: every term begins with it.
     pub(crate) fn follow(&self, from: &Ring, to: &Ring) -> Self {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hashroute_coordination::{LeaseParameters, Resource};
+use hashroute_sidecar::{ApplyError, Settings};
 use serde_json::json;
 use tokio::task::spawn_local;
 
@@ -62,8 +63,10 @@ fn when_a_writer_dies_the_next_write_waits_and_another_pod_answers_it() {
         assert_eq!(write(&mut client, &key).await.ok().pod(), "pod-0");
         let term = header(&cluster.services[0], "x-hashroute-term").expect("a term");
         drop(cluster.members[0].take());
+        // What is sent before the end of the connection is seen would be unknown.
+        until("the connection is gone", || cluster.router.snapshot().pods[0].health == "down")
+            .await;
         let answer = write(&mut client, &key).await;
-        // It was on no connection when its pod died, so nothing is unknown.
         assert_eq!(answer.ok().pod(), "pod-1");
         let later = header(&cluster.services[1], "x-hashroute-term").expect("a term");
         let number = |term: &str| term.parse::<u64>().expect("a number");
@@ -152,15 +155,44 @@ fn a_sidecar_that_stops_hands_over_and_no_write_is_refused_to_its_caller() {
 }
 
 #[test]
-fn what_a_quorum_is_told_is_fixed_while_a_sidecar_runs() {
+fn what_a_quorum_and_a_guard_are_told_is_fixed_while_a_sidecar_runs() {
+    run(async {
+        let cluster = Cluster::start(SLOW, echoes().await, |_| {}).await;
+        let member = cluster.members[0].as_ref().expect("a member");
+        let apply = |change: fn(&mut Settings)| {
+            let mut settings = cluster.settings[0].clone();
+            change(&mut settings);
+            member.apply(settings)
+        };
+        let fixed = |applied: Result<(), ApplyError>| match applied {
+            Err(ApplyError::Fixed { key, .. }) => key,
+            other => panic!("{other:?}"),
+        };
+        let no_quorum = apply(|settings| settings.quorum = None);
+        assert_eq!(fixed(no_quorum), "quorum");
+        assert_eq!(fixed(apply(|settings| settings.guard = None)), "guard");
+        let cluster_name = apply(|settings| {
+            settings.quorum.as_mut().expect("a quorum").cluster = "other".to_owned();
+        });
+        assert_eq!(fixed(cluster_name), "quorum.cluster");
+        let voters = apply(|settings| settings.quorum.as_mut().expect("a quorum").voters.clear());
+        assert_eq!(fixed(voters), "quorum.voters");
+        let epoch = member.snapshot().epoch;
+        apply(|settings| settings.retry.attempts_max = 1).expect("rules may change");
+        // The view of the file is of another epoch than the record's, and means nothing.
+        assert_eq!(member.snapshot().epoch, epoch);
+    });
+}
+
+#[test]
+fn a_sidecar_shows_its_part_in_the_quorum() {
     run(async {
         let cluster = Cluster::start(SLOW, echoes().await, |_| {}).await;
         let node = cluster.router.node().expect("a node");
         assert!(node.guard().is_none() && cluster.router.addresses().quorum.is_none());
         let member = cluster.members[0].as_ref().expect("a member");
         assert!(member.addresses().quorum.is_some() && member.addresses().guard_grpc.is_some());
-        let before = member.snapshot();
-        let snapshot = serde_json::to_value(&before).expect("JSON");
+        let snapshot = serde_json::to_value(member.snapshot()).expect("JSON");
         assert_eq!(snapshot["quorum"]["cluster"], "desk");
         assert!(snapshot["loop_age_ms"]["guard_grpc"].is_u64());
         assert!(snapshot["loop_age_ms"]["record"].is_u64());

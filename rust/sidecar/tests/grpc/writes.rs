@@ -577,3 +577,30 @@ fn a_write_without_a_key_is_the_callers_mistake() {
         assert_eq!(desk.received(), [0, 0]);
     });
 }
+
+#[test]
+fn a_refusal_that_comes_after_the_record_that_it_asks_for_waits_for_nothing() {
+    run(async {
+        let go_on = Rc::new(Notify::new());
+        let told = Rc::clone(&go_on);
+        let slow = Pod::start(move |call: Call| {
+            let told = Rc::clone(&told);
+            async move {
+                told.notified().await;
+                call.refuse_write("not-owner", Some(11));
+            }
+        })
+        .await;
+        let desk = Desk::new(slow, Pod::echo().await, |_| {}).await;
+        let mut client = desk.setup.client().await;
+        let key = desk.quorum.key_of("pod-0");
+        let answer = desk.begin(&mut client).await;
+        until("the pod has it", || desk.pods[0].received() == 1).await;
+        desk.quorum.fail("pod-0");
+        until("the record counts", || desk.setup.snapshot().epoch == 11).await;
+        assert_eq!(client.unary(&key, b"m").await.ok().pod(), "pod-1");
+        go_on.notify_one();
+        assert_eq!(answer.await.expect("a task").ok().pod(), "pod-1");
+        assert_eq!(desk.received(), [1, 2]);
+    });
+}

@@ -1,6 +1,7 @@
 //! The router's part: to the owner by the newest record, to nobody else, and one answer.
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use hashroute_coordination::Change;
 use serde_json::json;
@@ -242,4 +243,28 @@ fn an_idempotent_write_at_a_pod_that_was_replaced_goes_to_the_new_owner_at_once(
     quorum.fail("pod-0");
     assert_eq!(client.answer()[2], b"order");
     assert_eq!((pods[0].received().len(), pods[1].received().len()), (1, 1));
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_record_that_it_asks_for_waits_for_nothing() {
+    let (go_on, wait) = channel();
+    let wait = Mutex::new(wait);
+    let slow = Pod::start(move |_| {
+        let _told = wait.lock().expect("a lock").recv();
+        Reaction::Reply(vec![refusal("not-owner")])
+    });
+    let pods = [slow, Pod::echo()];
+    let quorum = quorum(&[&pods[0], &pods[1]]);
+    let setup = router(&quorum, |_| {});
+    let key = quorum.key_of("pod-0");
+    let mut client = setup.client();
+    client.send(&[b"", key.as_bytes(), b"order"]);
+    until("the pod has it", || !pods[0].received().is_empty());
+    quorum.fail("pod-0");
+    until("the record counts", || setup.snapshot().epoch == 11);
+    // Another request shows that the loop has taken the record over.
+    assert_eq!(setup.client().ask(&[key.as_bytes()])[1], key.as_bytes());
+    go_on.send(()).expect("the pod waits");
+    assert_eq!(client.answer()[2], b"order");
+    assert_eq!(writes(&setup).refused, [("not-owner", 1)].into());
 }

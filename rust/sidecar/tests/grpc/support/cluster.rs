@@ -18,6 +18,8 @@ pub(crate) struct Cluster {
     pub(crate) members: [Option<Sidecar>; 2],
     pub(crate) witness: Option<Node>,
     pub(crate) router: Sidecar,
+    /// What the members were told.
+    pub(crate) settings: Vec<Settings>,
     _disks: Vec<TempDir>,
 }
 
@@ -57,6 +59,7 @@ impl Cluster {
         let node = quorum(Some(&witness), None);
         let node = NodeSettings::from_json(&node.to_string()).expect("settings");
         let witness_node = Node::start(node).expect("a witness");
+        let mut told = Vec::new();
         let mut sidecar = |listen: Option<&String>, pod: Option<(&str, &String, &Pod)>| {
             let mut options = Options::not_idempotent();
             options.routes[0]["write"] = json!(true);
@@ -70,6 +73,7 @@ impl Cluster {
             let mut document = settings_document(&view, &options);
             document["quorum"] = quorum(listen, pod.map(|(pod, ..)| pod));
             let settings = Settings::from_json(&document.to_string()).expect("settings");
+            told.push(settings.clone());
             Sidecar::start(settings).expect("a sidecar")
         };
         let members = [
@@ -83,6 +87,7 @@ impl Cluster {
             members: members.map(Some),
             witness: Some(witness_node),
             router,
+            settings: told,
             _disks: disks,
         };
         cluster.until_record("both pods write", |record| record.writers().len() == 2).await;
@@ -129,8 +134,12 @@ fn found(voters: &[&String], view: &Value, lease: LeaseParameters) {
         timeout: Duration::from_secs(10),
     };
     let view = View::from_json(&view.to_string()).expect("a view");
-    let operator = Operator::new(settings).expect("an operator");
-    operator.found(&view, lease, &[]).expect("a cluster");
+    // An operator waits for its answers, which no thread with a loop of its own may do.
+    let founding = std::thread::spawn(move || {
+        let operator = Operator::new(settings).expect("an operator");
+        operator.found(&view, lease, &[]).expect("a cluster")
+    });
+    founding.join().expect("a cluster");
 }
 
 /// An address that was free a moment ago.

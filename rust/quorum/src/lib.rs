@@ -7,6 +7,9 @@
 #[allow(dead_code, reason = "the node is to use it")]
 mod disk;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
+pub mod fuzzing;
 mod guard;
 mod node;
 mod operator;

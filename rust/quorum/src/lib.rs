@@ -14,6 +14,9 @@ mod drift;
 mod error;
 mod etcd;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
+pub mod fuzzing;
 mod guard;
 mod incoming;
 mod link;

@@ -307,3 +307,121 @@ fn hex(id: u128) -> String {
 fn record_json(record: &Record) -> serde_json::Value {
     serde_json::json!({ "epoch": record.epoch().get() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stalls::Stalls;
+    use crate::testing::{both, entry};
+
+    fn window(millis: &[u64]) -> Window {
+        let mut window = Window::default();
+        millis.iter().for_each(|it| window.push(Duration::from_millis(*it)));
+        window
+    }
+
+    /// Pod `a` beside voter 1, with everything as it should be.
+    fn well() -> Figures {
+        let record = both();
+        let writer = record.owner(&hashroute_coordination::Resource::Group("gateway".into()));
+        Figures {
+            cluster: "desk-7".into(),
+            lease: LeaseParameters::TIGHT,
+            is_stale: false,
+            voters: vec![LinkFigures {
+                is_connected: true,
+                round_trip: Some(Duration::from_millis(2)),
+                ..LinkFigures::to(entry(2).id, "voter-2:9010")
+            }],
+            voter: Some(VoterFigures {
+                id: entry(1).id,
+                address: "voter-1:9010".into(),
+                record: Some(record.clone()),
+                grants: 7,
+                refusals: BTreeMap::new(),
+                syncs: 2,
+                sync_times: window(&[4, 6]),
+                attending: vec!["b".into()],
+                routers: BTreeMap::from([("one".into(), 3), ("other".into(), 2)]),
+                trouble: None,
+            }),
+            member: Some(MemberFigures {
+                writer: writer.unwrap(),
+                record: Some(record.clone()),
+                lease_left: Some(Duration::from_millis(250)),
+                lease_since: Some(Duration::from_secs(9)),
+                margins: window(&[240, 230]),
+                renewals: window(&[1, 3]),
+                elections: 1,
+                gate: GateFigures::default(),
+            }),
+            stalls: Stalls::new(Duration::ZERO).figures(),
+            record: Some(record),
+            is_realtime: true,
+            priority_refused: None,
+            troubles: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_warns(figures: &Figures, words: &str) {
+        let warnings = figures.snapshot().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(words), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_promise_is_the_quiet_time_the_stalls_and_the_rounds() {
+        let mut figures = well();
+        figures.stalls.worst_lately = Duration::from_millis(20);
+        // 300.6 ms until the guards have run out, 20 of stalls, two rounds of 3 + 6 ms, one of 3 ms.
+        let promise = figures.snapshot().recovery_promise_ms;
+        assert!((promise - 341.6).abs() < 0.001, "{promise}");
+    }
+
+    #[test]
+    fn what_is_well_is_no_reason_to_warn() {
+        let snapshot = well().snapshot();
+        assert_eq!(snapshot.warnings, Vec::<String>::new());
+        let (voter, member) = (snapshot.voter.unwrap(), snapshot.member.unwrap());
+        assert_eq!((voter.is_voter, voter.epoch, voter.stale_routers), (true, 3, 1));
+        assert_eq!((member.is_named, member.holds_lease), (true, true));
+        assert_eq!(member.groups, ["gateway"]);
+        assert!(member.slots > 0 && member.slots < 8, "{}", member.slots);
+        assert_eq!(snapshot.stalls.budget_ms.round(), 237.0);
+    }
+
+    #[test]
+    fn trouble_that_is_coming_is_said_with_what_to_do() {
+        let mut figures = well();
+        figures.priority_refused = Some("not permitted".into());
+        assert_warns(&figures, "CAP_SYS_NICE");
+        let mut figures = well();
+        figures.stalls.worst_lately = Duration::from_millis(80);
+        assert_warns(&figures, "a quarter of the lease");
+        figures.stalls.worst_lately = Duration::from_millis(250);
+        assert_warns(&figures, "longer than the lease survives");
+        let mut figures = well();
+        figures.member.as_mut().unwrap().margins = window(&[240, 49]);
+        assert_warns(&figures, "less than one renewal interval");
+        let mut figures = well();
+        figures.voter.as_mut().unwrap().sync_times = window(&[51]);
+        assert_warns(&figures, "faster one");
+        figures.voter.as_mut().unwrap().sync_times = window(&[2]);
+        figures.voter.as_mut().unwrap().trouble = Some("input/output error".into());
+        assert_warns(&figures, "repair the disk");
+        let mut figures = well();
+        figures.troubles.push("the voter at voter-3:9010: no answer within 500 ms".into());
+        assert_warns(&figures, "voter-3");
+    }
+
+    #[test]
+    fn a_clock_that_runs_off_is_pointed_out_once_that_is_certain() {
+        let mut figures = well();
+        figures.voters[0].drift_ppm = Some((-1_300.0, 250.0));
+        assert_warns(&figures, "voter-2:9010 runs -1300 millionths");
+        assert_eq!(figures.snapshot().voters[0].drift_ppm, Some(-1_300.0));
+        figures.voters[0].drift_ppm = Some((-1_300.0, 400.0));
+        assert_eq!(figures.snapshot().warnings, Vec::<String>::new());
+        assert_eq!(figures.snapshot().voters[0].drift_ppm, None, "not known well enough");
+    }
+}

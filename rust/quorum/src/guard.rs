@@ -162,13 +162,18 @@ impl Gate {
         self.published.store(Some(Arc::new(member.clone())));
     }
 
-    /// A release has begun and is published: it waits for every write under way of what `me` owns
-    /// and loses in `record`.
+    /// A release has begun and is published: it waits for every write under way of what this
+    /// process owns and loses in `record`. Writes of what it lost before by the end of its lease
+    /// are over for everybody but themselves, and nobody waits for them.
     pub(crate) fn quiesce(&self, record: &Record) {
         let published = self.published.load();
-        let me = published.as_deref().map(Member::writer);
+        let Some(member) = published.as_deref() else { return };
+        let me = Some(member.writer());
+        let loses = |resource: &Resource| {
+            member.record().owner(resource).as_ref() == me && record.owner(resource).as_ref() != me
+        };
         let mut under_way = self.lock();
-        let lost = under_way.writes.iter().filter(|(_, it)| record.owner(it).as_ref() != me);
+        let lost = under_way.writes.iter().filter(|(_, resource)| loses(resource));
         let waits_for: Vec<usize> = lost.map(|(number, _)| number).collect();
         let is_over = waits_for.is_empty();
         under_way.releases.push(Release { record: record.clone(), waits_for });

@@ -4,13 +4,17 @@
 //! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
 //! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
+#![deny(unsafe_code)]
+
 mod clock;
 mod dice;
 mod disk;
+mod disk_thread;
 mod drift;
 mod error;
 mod figures;
 mod guard;
+mod incoming;
 mod link;
 mod node;
 mod operator;

@@ -6,10 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::StartError;
+use crate::incoming;
 use crate::link::MESSAGE_BYTES_MOST;
 use crate::outbox::OutboxStream;
 use crate::proto;
@@ -44,7 +44,6 @@ pub(crate) fn serve(
     let failed = |source| StartError::Listen { address: address.to_owned(), source };
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
@@ -59,7 +58,7 @@ pub(crate) fn serve(
     let service = QuorumServer::new(Service { events })
         .max_decoding_message_size(MESSAGE_BYTES_MOST)
         .max_encoding_message_size(MESSAGE_BYTES_MOST);
-    tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+    tokio::spawn(server.add_service(service).serve_with_incoming(incoming::accept(listener)));
     Ok(())
 }
 
@@ -159,7 +158,8 @@ async fn listen(
             }
             // A beat.
             Ok(Some(proto::AttendRequest { message: None })) => continue,
-            Ok(None) | Err(_) => Event::AttendeeLeft { number },
+            Ok(None) => Event::AttendeeLeft { number, reason: None },
+            Err(status) => Event::AttendeeLeft { number, reason: Some(status) },
         };
         let is_over = matches!(event, Event::AttendeeLeft { .. });
         if events.send(event).await.is_err() || is_over {
@@ -180,3 +180,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Calls under way on one connection; a process needs two.
 const STREAMS_MOST: u32 = 64;
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ use followers::Followers;
 use links::Links;
 use member::MemberPart;
 use stopping::Stopping;
-pub(crate) use voter::{DiskThread, VoterPart};
+pub(crate) use voter::VoterPart;
 
 /// What happens to the loop.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ pub(crate) enum Event {
     Hello { hello: proto::Hello, reply: Reply<Attending> },
     /// It said something.
     Attendee { number: u64, message: Box<proto::attend_request::Message> },
-    /// Its conversation ended.
-    AttendeeLeft { number: u64 },
+    /// Its conversation ended: by itself, or because what it said cannot be read.
+    AttendeeLeft { number: u64, reason: Option<Status> },
     /// A router wants to follow the record.
     Follow { request: proto::FollowRequest, reply: Reply<Answers<proto::FollowResponse>> },
     /// Somebody asks who this is.
@@ -194,7 +194,7 @@ impl Shell {
                 let _ = reply.send(answer);
             }
             Event::Attendee { number, message } => self.attendee_said(number, *message),
-            Event::AttendeeLeft { number } => self.attendee_left(number),
+            Event::AttendeeLeft { number, reason } => self.attendee_left(number, reason),
             Event::Follow { request, reply } => {
                 let answer = self.follow(request);
                 let _ = reply.send(answer);
@@ -204,7 +204,7 @@ impl Shell {
                 let _ = reply.send(Ok(answer));
             }
             Event::Found { request, reply } => self.found(request, reply),
-            Event::MakeChange { request, reply } => self.make_change(request, reply),
+            Event::MakeChange { request, reply } => self.make_change(&request, reply),
             Event::Link { number, news } => self.link_news(number, news),
             Event::Synced { states, result, took } => self.synced(states, result, took),
             Event::Change { change, reply } => self.change(change, reply),

@@ -260,8 +260,11 @@ impl Shell {
         self.attendees.say(to, attend_response::Message::FromPeer(message));
     }
 
-    pub(super) fn attendee_left(&mut self, number: u64) {
-        self.attendees.remove(number);
+    pub(super) fn attendee_left(&mut self, number: u64, reason: Option<Status>) {
+        match reason {
+            Some(status) => self.attendees.end(number, status),
+            None => drop(self.attendees.remove(number)),
+        }
         self.changes_lost_with(number);
     }
 

@@ -311,7 +311,16 @@ impl Shell {
                 }
             }
             attend_response::Message::ChangeWanted(wanted) => self.change_wanted(number, wanted),
-            message => match self.codec.from_voter(message) {
+            message @ (attend_response::Message::Renewed(_)
+            | attend_response::Message::Refused(_)
+            | attend_response::Message::Heard(_)
+            | attend_response::Message::Lapsed(_)
+            | attend_response::Message::Promised(_)
+            | attend_response::Message::Accepted(_)
+            | attend_response::Message::Guarded(_)
+            | attend_response::Message::Outbid(_)
+            | attend_response::Message::Decided(_)
+            | attend_response::Message::Missing(_)) => match self.codec.from_voter(message) {
                 Ok(message) => {
                     self.measure(number, now, answer.clock_ns, &message);
                     let by = self.links.way(number).and_then(|way| way.voter);

@@ -136,10 +136,14 @@ pub(crate) fn admitted_by(resource: &Resource, one: &Host, other: &Host) -> [boo
 }
 
 pub(crate) fn operator(hosts: &[&Host]) -> Operator {
+    Operator::new(operator_settings(hosts)).unwrap()
+}
+
+pub(crate) fn operator_settings(hosts: &[&Host]) -> OperatorSettings {
     let voters = addresses(hosts);
     let (cluster, timeout) = (CLUSTER.into(), Duration::from_secs(10));
     let tls = hosts[0].settings.tls.clone();
-    Operator::new(OperatorSettings { cluster, voters, tls, timeout }).unwrap()
+    OperatorSettings { cluster, voters, tls, timeout }
 }
 
 pub(crate) fn found(voters: &[&Host]) -> Record {

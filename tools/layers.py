@@ -60,6 +60,7 @@ KEEPERS: dict[str, set[str]] = {
     "rustix": {"hashroute-quorum"},
     "tonic": {"hashroute-quorum"},
     "prost": {"hashroute-quorum"},
+    "rustls": {"hashroute-quorum"},
 }
 
 # The sans-IO rooms list every library they may use at all.

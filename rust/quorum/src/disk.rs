@@ -86,7 +86,7 @@ impl Disk {
             Ok(bytes) => Copy::parse(bytes),
             Err(error) => Copy::unreadable(&error),
         });
-        let (body, index) = match copy::choose(found).map_err(usable)? {
+        let (body, index) = match copy::choose(&found).map_err(usable)? {
             Some(newest) => newest,
             None => (Body::newcomer(cluster, draw().map_err(io)?), 3),
         };

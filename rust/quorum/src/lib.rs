@@ -20,6 +20,7 @@ mod node;
 mod operator;
 mod outbox;
 mod priority;
+mod record_json;
 mod records;
 mod server;
 mod settings;
@@ -29,6 +30,7 @@ mod snapshot;
 mod stalls;
 #[cfg(test)]
 mod testing;
+#[allow(dead_code, reason = "the node is to use all of it")]
 mod transport;
 mod window;
 #[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
@@ -44,6 +46,7 @@ pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
+pub use record_json::record_json;
 pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
 pub use snapshot::{

@@ -1,12 +1,21 @@
 //! What operators do from outside: found a cluster, look at it, change its record.
+use std::sync::Arc;
 use std::time::Duration;
 
-use hashroute_coordination::{LeaseParameters, Record};
+use hashroute_coordination::{LeaseParameters, Record, VoterEntry, VoterId};
 use hashroute_core::{Epoch, PodId, View};
 use serde::Deserialize;
+use tokio::runtime::Runtime;
 
 use crate::error::{CallError, ChangeFailed, StartError};
 use crate::settings::{SettingsError, TlsSettings, millis};
+use crate::wire::Codec;
+
+mod call;
+mod change;
+mod found;
+
+use call::{Called, Caller};
 
 /// Whom to call, and how. As a JSON document every field must be given, and an unknown one is
 /// refused.
@@ -36,9 +45,17 @@ impl OperatorSettings {
     }
 }
 
-/// Calls the processes of a cluster. Every method waits for its answers.
+/// Calls the processes of a cluster. Every method waits for its answers, so none may be called
+/// from within an event loop.
 #[derive(Debug)]
-pub struct Operator {}
+pub struct Operator {
+    cluster: String,
+    tls: Option<TlsSettings>,
+    timeout: Duration,
+    /// In the order of the settings.
+    callers: Vec<Caller>,
+    runtime: Runtime,
+}
 
 /// What a process says of itself.
 #[derive(Clone, Debug)]
@@ -63,42 +80,141 @@ impl Operator {
     /// [`StartError::Settings`], [`StartError::Tls`], or [`StartError::Thread`] if the operating
     /// system gives no event queue to wait on.
     pub fn new(settings: OperatorSettings) -> Result<Self, StartError> {
-        let _ = settings;
-        todo!()
+        let OperatorSettings { cluster, voters, tls, timeout } = settings;
+        let caller = |address: &String| Caller::new(address, tls.as_ref(), timeout);
+        let callers = voters.iter().map(caller).collect::<Result<_, _>>()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| StartError::Thread { name: "operator", source })?;
+        Ok(Self { cluster, tls, timeout, callers, runtime })
     }
 
-    /// Asks every process who it is; in the order of the settings.
+    /// Asks every process who it is, all at the same time; in the order of the settings.
     #[must_use]
     pub fn describe(&self) -> Vec<Result<Description, CallError>> {
-        todo!()
+        let answers = self.runtime.block_on(call::all(self.callers.iter().map(Caller::describe)));
+        let mut codec = Codec::new(self.cluster.clone());
+        let read = |(caller, answer): (&Caller, Called<_>)| {
+            let address = caller.address().to_owned();
+            let failed = |reason| CallError { address: address.clone(), reason };
+            let answer = answer.map_err(|error| failed(error.to_string()))?;
+            Description::read(&address, answer, &mut codec).map_err(failed)
+        };
+        self.callers.iter().zip(answers).map(read).collect()
     }
 
     /// Founds the cluster: learns the voters' ids, makes the first record of them, and tells all.
-    /// Repeating it after a part of it failed finishes it.
+    /// The record has the voters by the addresses of the settings and in their order; its epoch is
+    /// 1, whatever that of the view. Repeating it after a part of it failed finishes it. Returns
+    /// the first record, also of a cluster that has gone on since.
     ///
     /// # Errors
     ///
-    /// [`ChangeFailed`]: a voter cannot be reached, or has a record of another founding.
+    /// [`ChangeFailed`]: a voter cannot be reached, or has a record of another founding; or no
+    /// record can be made of this.
     pub fn found(
         &self,
         view: &View,
         lease: LeaseParameters,
         groups: &[(String, Vec<PodId>)],
     ) -> Result<Record, ChangeFailed> {
-        let _ = (view, lease, groups);
-        todo!()
+        let described = self.all_described()?;
+        let groups: Vec<(Arc<str>, Vec<PodId>)> =
+            groups.iter().map(|(name, pods)| (Arc::from(name.as_str()), pods.clone())).collect();
+        let voters = found::voters(&self.cluster, &described)?;
+        let (record, message) = found::first(&self.cluster, lease, voters, view, &groups)?;
+        for description in &described {
+            found::check_same(description, &record)?;
+        }
+        let missing = self.callers.iter().zip(&described);
+        let missing: Vec<_> =
+            missing.filter(|(_, it)| it.record.is_none()).map(|(caller, _)| caller).collect();
+        let calls = missing.iter().map(|caller| caller.found(message.clone()));
+        let answers = self.runtime.block_on(call::all(calls));
+        found::check_told(missing.into_iter().map(Caller::address).zip(answers))?;
+        Ok(record)
     }
 
     /// Makes a change, given as JSON with one key: `{"drain": {"pod": …}}`, `{"remove": {"pod": …}}`,
     /// `{"reweight": {"pod": …, "weight": …}}`, `{"lead": {"group": …, "leader": … or null}}`,
     /// `{"add_group": {"name": …, "candidates": […]}}`, `{"replace_voter": {"old": id or address,
-    /// "new": address}}`.
+    /// "new": address}}`. Asks one process after another until one can be reached that can do it,
+    /// and returns the epoch of the record with the change.
     ///
     /// # Errors
     ///
-    /// [`ChangeFailed`].
+    /// [`ChangeFailed`]. After [`ChangeFailed::Unknown`] the change may be made or not; all others
+    /// are certain.
     pub fn change(&self, change: &str) -> Result<Epoch, ChangeFailed> {
-        let _ = change;
-        todo!()
+        let asked = change::parse(change)?;
+        let change = if let change::Asked::ReplaceVoter { old, new } = &asked {
+            self.replacement(old, new)?
+        } else {
+            change::message(&asked)
+        };
+        self.runtime.block_on(change::make(&self.cluster, &self.callers, change))
+    }
+
+    /// All descriptions, or why there is none of some.
+    fn all_described(&self) -> Result<Vec<Description>, ChangeFailed> {
+        let (described, failed): (Vec<_>, Vec<_>) =
+            self.describe().into_iter().partition(Result::is_ok);
+        if failed.is_empty() {
+            return Ok(described.into_iter().flatten().collect());
+        }
+        let reasons: Vec<String> =
+            failed.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+        Err(ChangeFailed::Unreachable { reason: reasons.join("; ") })
+    }
+
+    /// Finds out the ids of who leaves and of who comes.
+    fn replacement(
+        &self,
+        old: &str,
+        new: &str,
+    ) -> Result<crate::proto::RecordChange, ChangeFailed> {
+        let described = self.describe();
+        let ours = described.iter().flatten().filter(|it| it.cluster == self.cluster);
+        let records = ours.filter_map(|description| description.record.as_ref());
+        let newest = records.max_by_key(|record| record.epoch());
+        let record = newest.ok_or_else(|| change::no_record(&described))?;
+        let old = change::voter(record, old)?;
+        let caller = Caller::new(new, self.tls.as_ref(), self.timeout)
+            .map_err(|error| told(error.code(), error.to_string()))?;
+        let answer = self.runtime.block_on(caller.describe());
+        let unreachable = |reason| ChangeFailed::Unreachable { reason: format!("{new}: {reason}") };
+        let answer = answer.map_err(|error| unreachable(error.to_string()))?;
+        let codec = &mut Codec::new(self.cluster.clone());
+        let description = Description::read(new, answer, codec).map_err(unreachable)?;
+        change::replace_voter(&self.cluster, record, old, &description)
     }
 }
+
+impl Description {
+    /// The id of its voter.
+    fn voter(&self) -> Option<VoterId> {
+        u128::from_str_radix(&self.voter_id, 16).ok().map(VoterId)
+    }
+
+    /// The voter as a record has it, reached by the address that was asked.
+    fn entry(&self, cluster: &str) -> Result<VoterEntry, ChangeFailed> {
+        let Self { address, cluster: found, .. } = self;
+        if found != cluster {
+            let message = format!("{address} belongs to cluster {found:?}, and not to {cluster:?}");
+            return Err(told("other_cluster", message));
+        }
+        let no_voter = || {
+            let message = format!(
+                "the process at {address} does not vote: give it quorum.listen and quorum.data"
+            );
+            told("not_a_voter", message)
+        };
+        Ok(VoterEntry { id: self.voter().ok_or_else(no_voter)?, address: address.clone() })
+    }
+}
+
+fn told(code: &str, message: String) -> ChangeFailed {
+    ChangeFailed::Told { code: code.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@ use hashroute_coordination::{
 use hashroute_core::{Addresses, Epoch, Parameters, Pod, PodId, PodState, View, Weight};
 use proptest::prelude::*;
 
+pub(crate) mod certificates;
+pub(crate) mod server;
+
 pub(crate) const CLUSTER: &str = "desk-7";
 
 pub(crate) fn pod(name: &str) -> PodId {

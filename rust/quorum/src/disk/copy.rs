@@ -167,7 +167,7 @@ impl Copy {
 }
 
 /// The newest copy and its place; none if there is no state at all.
-pub(super) fn choose(copies: [Copy; 4]) -> Result<Option<(Body, usize)>, Unusable> {
+pub(super) fn choose(copies: &[Copy; 4]) -> Result<Option<(Body, usize)>, Unusable> {
     if copies.iter().all(|copy| *copy == Copy::Absent) {
         return Ok(None);
     }

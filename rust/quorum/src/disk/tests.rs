@@ -131,7 +131,7 @@ fn torn(old: Option<&[u8]>, new: &[u8]) -> Vec<Option<Vec<u8>>> {
 }
 
 fn judge(copies: &[Copy; 4]) -> Result<Option<u64>, Unusable> {
-    copy::choose(copies.clone()).map(|chosen| chosen.map(|(body, _)| body.sequence))
+    copy::choose(copies).map(|chosen| chosen.map(|(body, _)| body.sequence))
 }
 
 fn parse(contents: &Contents) -> [Copy; 4] {
@@ -183,7 +183,7 @@ fn one_copy_may_go_bad_in_any_way_and_at_any_time_and_nothing_that_was_saved_is_
                 copies[index] = Copy::parse(damaged);
                 match judge(&copies) {
                     Ok(Some(number)) => {
-                        assert!(number >= saved, "{number} and not {saved}: {copies:?}")
+                        assert!(number >= saved, "{number} and not {saved}: {copies:?}");
                     }
                     Ok(None) => assert!(saved == 0 && copies.iter().all(|it| *it == Copy::Absent)),
                     // One that alone was there yet, and nobody has been told of it.

@@ -72,7 +72,9 @@ impl From<SettingsError> for Failure {
         let failure = Self::new(error.code(), error.to_string());
         match error {
             SettingsError::View(error) => Self::from(error).about("settings: view"),
-            SettingsError::OutOfRange { key, .. } => failure.with("setting", key),
+            SettingsError::OutOfRange { key, .. } | SettingsError::Conflict { key, .. } => {
+                failure.with("setting", key)
+            }
             SettingsError::Malformed { .. } => failure,
         }
     }
@@ -84,7 +86,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Settings(error) => error.into(),
             StartError::Listen { address, .. } => failure.with("address", address),
-            StartError::Thread { .. } => failure,
+            StartError::Thread { .. } | StartError::Quorum(_) => failure,
         }
     }
 }

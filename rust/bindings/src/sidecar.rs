@@ -12,7 +12,7 @@ use crate::failure::{Failure, detached};
 /// A running sidecar. Every method runs with the interpreter lock released.
 #[pyclass(frozen, module = "hashroute._hashroute")]
 pub(crate) struct Sidecar {
-    addresses: sidecar::ListenSettings,
+    addresses: sidecar::Addresses,
     // Taken out by `stop`, which ends it.
     running: Mutex<Option<sidecar::Sidecar>>,
 }
@@ -33,11 +33,14 @@ impl Sidecar {
         Ok(Self { addresses: running.addresses().clone(), running: Mutex::new(Some(running)) })
     }
 
-    /// Returns the addresses really listened on, by transport; None for one that is off.
+    /// Returns the addresses really listened on, by what listens there; None for what is off.
     fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let addresses = PyDict::new(py);
         addresses.set_item("grpc", self.addresses.grpc.as_deref())?;
         addresses.set_item("zmq", self.addresses.zmq.as_deref())?;
+        addresses.set_item("quorum", self.addresses.quorum.as_deref())?;
+        addresses.set_item("guard_grpc", self.addresses.guard_grpc.as_deref())?;
+        addresses.set_item("guard_zmq", self.addresses.guard_zmq.as_deref())?;
         Ok(addresses)
     }
 

@@ -6,8 +6,10 @@
 //! long as there is patience; one that may have been applied is *unknown*, and sent again only if
 //! its route says that this does no harm.
 
+mod agree;
 mod tag;
 
+pub use agree::{Found, Untagged, agreed};
 pub use tag::{
     GROUP_BYTES_MAX, GroupName, GroupNameError, TAG_BYTES_MAX, Tag, TagError, TagParts, Target,
     parse_number,

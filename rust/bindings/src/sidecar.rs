@@ -56,6 +56,30 @@ impl Sidecar {
         })
     }
 
+    /// Makes a change of the quorum's record, given as JSON with one key such as
+    /// `{"drain": {"pod": …}}`; returns the epoch of the record with it.
+    ///
+    /// Raises:
+    ///     ChangeRefusedError: it cannot be made, was not agreed on, or there is no quorum.
+    ///     DeadlineExceededError: no answer in time; it may yet be made.
+    ///     UnavailableError: nobody who could make it can be reached.
+    ///     ClosedError: the sidecar was stopped.
+    fn change(
+        &self,
+        py: Python<'_>,
+        change_json: &str,
+        patience_seconds: &Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let patience = seconds(patience_seconds, "patience_seconds")?;
+        detached(py, || {
+            let epoch = self.with_running(|running| {
+                let node = running.node().ok_or_else(no_quorum)?;
+                node.change_json(change_json, patience).map_err(Failure::from)
+            })??;
+            Ok::<_, Failure>(epoch.get())
+        })
+    }
+
     /// Returns all figures of this moment as JSON.
     ///
     /// Raises:
@@ -94,4 +118,8 @@ impl Sidecar {
         // It is there or it is not, also if a thread panicked while it looked.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn no_quorum() -> Failure {
+    Failure::new("no_record", "this sidecar takes part in no quorum, so it has no record to change")
 }

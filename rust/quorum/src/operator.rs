@@ -12,7 +12,7 @@ use crate::settings::{SettingsError, TlsSettings, millis};
 use crate::wire::Codec;
 
 mod call;
-mod change;
+pub(crate) mod change;
 mod found;
 
 use call::{Called, Caller};

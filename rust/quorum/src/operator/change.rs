@@ -15,7 +15,7 @@ use crate::wire::{voter_id_out, voter_out};
 /// The JSON of a change.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Drain { pod: String },
     Remove { pod: String },
     Reweight { pod: String, weight: f64 },
@@ -24,7 +24,7 @@ pub(super) enum Asked {
     ReplaceVoter { old: String, new: String },
 }
 
-pub(super) fn parse(document: &str) -> Result<Asked, ChangeFailed> {
+pub(crate) fn parse(document: &str) -> Result<Asked, ChangeFailed> {
     let malformed = |error: serde_json::Error| {
         told("change_malformed", format!("the change is not what is expected: {error}"))
     };
@@ -32,7 +32,7 @@ pub(super) fn parse(document: &str) -> Result<Asked, ChangeFailed> {
 }
 
 /// The message of a change. That of a voter's replacement has no ids: see [`replace_voter`].
-pub(super) fn message(asked: &Asked) -> proto::RecordChange {
+pub(crate) fn message(asked: &Asked) -> proto::RecordChange {
     let change = match asked {
         Asked::Drain { pod } => Change::Drain(proto::DrainMember { pod: pod.clone() }),
         Asked::Remove { pod } => Change::Remove(proto::RemoveMember { pod: pod.clone() }),

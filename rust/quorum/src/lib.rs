@@ -13,6 +13,7 @@ mod disk;
 mod disk_thread;
 mod drift;
 mod error;
+mod etcd;
 mod figures;
 mod guard;
 mod incoming;
@@ -31,7 +32,6 @@ mod snapshot;
 mod stalls;
 #[cfg(test)]
 mod testing;
-#[allow(dead_code, reason = "the node is to use all of it")]
 mod transport;
 mod window;
 #[allow(dead_code, unused_imports, reason = "the node is to use all of it")]

@@ -73,3 +73,35 @@ impl Shared {
 
 /// So many records are remembered: a term that is older has counted for long.
 const INSTALLED_MOST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{both, first};
+
+    #[test]
+    fn the_last_records_are_remembered_with_when_they_began_to_count() {
+        let shared = Shared::new(Duration::from_secs(1));
+        assert!(shared.installed().is_empty());
+        assert!(shared.publish(&first()));
+        assert!(shared.publish(&both()));
+        assert!(!shared.publish(&first()), "an older one is no news");
+        let installed = shared.installed();
+        let epochs: Vec<u64> = installed.iter().map(|(epoch, _)| *epoch).collect();
+        assert_eq!(epochs, [1, 3]);
+        assert!(installed.is_sorted_by_key(|(_, at)| *at));
+    }
+
+    #[test]
+    fn a_long_life_forgets_the_oldest_records() {
+        let shared = Shared::new(Duration::from_secs(1));
+        let mut record = first();
+        for _ in 0..INSTALLED_MOST + 3 {
+            assert!(shared.publish(&record));
+            record = record.next(&hashroute_coordination::Change::Nothing).unwrap();
+        }
+        let installed = shared.installed();
+        assert_eq!(installed.len(), INSTALLED_MOST);
+        assert_eq!(installed.first().map(|(epoch, _)| *epoch), Some(4));
+    }
+}

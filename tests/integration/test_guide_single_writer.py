@@ -63,7 +63,7 @@ class Shell:
 
     def moved(self, text: str) -> str:
         """The text with each address of the page on a free port."""
-        new = {port for port in ADDRESS.findall(text)} - self.ports.keys()
+        new = set(ADDRESS.findall(text)) - self.ports.keys()
         self.ports |= dict(zip(sorted(new), free_ports(len(new)), strict=True))
         return ADDRESS.sub(lambda match: f"127.0.0.1:{self.ports[match[1]]}", text)
 
@@ -93,8 +93,7 @@ class Shell:
 
     def _done(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command,
-            shell=True,
+            ["bash", "-c", command],
             cwd=self.directory,
             capture_output=True,
             check=False,

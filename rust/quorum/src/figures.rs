@@ -16,6 +16,8 @@ use crate::window::{Window, millis};
 /// A node's figures at one moment.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    /// `embedded` or `etcd`.
+    pub(crate) engine: &'static str,
     pub(crate) cluster: String,
     pub(crate) record: Option<Record>,
     /// How long ago the last records began to count here, by their epochs, oldest first.
@@ -116,7 +118,7 @@ impl Figures {
         NodeSnapshot {
             cluster: self.cluster.clone(),
             cluster_id: record.map(|record| hex(record.cluster().0)).unwrap_or_default(),
-            engine: "embedded",
+            engine: self.engine,
             epoch: record.map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale,
             record: record.map(record_json).unwrap_or_default(),
@@ -321,6 +323,7 @@ mod tests {
         let record = both();
         let writer = record.owner(&hashroute_coordination::Resource::Group("gateway".into()));
         Figures {
+            engine: "embedded",
             cluster: "desk-7".into(),
             lease: LeaseParameters::TIGHT,
             is_stale: false,

@@ -9,6 +9,7 @@ mod dice;
 mod disk;
 mod drift;
 mod error;
+mod etcd;
 mod figures;
 mod guard;
 mod link;

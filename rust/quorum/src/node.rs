@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::error::{ChangeFailed, StartError};
+use crate::etcd::{EtcdShell, EtcdStart};
 use crate::guard::PodGuard;
 use crate::operator;
 use crate::priority;
@@ -47,7 +48,6 @@ impl Node {
     /// [`StartError`]; nothing is left running.
     pub fn start(settings: NodeSettings) -> Result<Self, StartError> {
         settings.check()?;
-        check_can_run(&settings)?;
         let dice = Dice::new()?;
         let pod = settings.pod.as_deref().map(PodId::new).transpose();
         let pod = pod.map_err(SettingsError::from)?;
@@ -248,6 +248,23 @@ impl Launch {
 
     async fn serve_and_run(self, priority: Result<bool, String>) {
         let Self { settings, listening, voter, dice, shared, events, queue, killed, ready } = self;
+        if let Engine::Etcd { endpoints, prefix, .. } = &settings.engine {
+            let connect = |address: &String| {
+                let endpoint = transport::endpoint(address, settings.tls.as_ref())?;
+                Ok((address.clone(), endpoint))
+            };
+            let endpoints = match endpoints.iter().map(connect).collect::<Result<_, StartError>>() {
+                Ok(endpoints) => endpoints,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let prefix = prefix.clone();
+            let start = EtcdStart { settings, endpoints, prefix, shared, dice, ready, priority };
+            EtcdShell::run(start, queue, killed).await;
+            return;
+        }
         let mut reached_by = String::new();
         if let Some(Listening { listener, address, reached_by: by }) = listening {
             let tls = settings.tls.as_ref();
@@ -270,15 +287,6 @@ struct Listening {
     address: String,
     /// How others reach it.
     reached_by: String,
-}
-
-/// What this build cannot do.
-fn check_can_run(settings: &NodeSettings) -> Result<(), SettingsError> {
-    if settings.engine != Engine::Embedded {
-        let reason = "this process has the embedded engine alone".into();
-        return Err(SettingsError::Conflict { key: "quorum.engine", reason });
-    }
-    Ok(())
 }
 
 fn listen(settings: &NodeSettings) -> Result<Option<Listening>, StartError> {

@@ -35,6 +35,7 @@ use crate::wire::Codec;
 
 use attendees::Attendees;
 use changes::Changes;
+pub(crate) use changes::{read_response, response};
 use followers::Followers;
 use links::Links;
 use member::MemberPart;
@@ -306,6 +307,7 @@ impl Shell {
     fn figures(&self) -> Figures {
         let now = clock::now();
         Figures {
+            engine: "embedded",
             cluster: self.settings.cluster.clone(),
             record: self.shared.record(),
             installed: ago(self.shared.installed(), now),
@@ -343,7 +345,7 @@ impl Shell {
     }
 }
 
-fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
+pub(crate) fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
     moments.into_iter().map(|(epoch, at)| (epoch, now.saturating_sub(at))).collect()
 }
 

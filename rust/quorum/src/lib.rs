@@ -6,7 +6,6 @@
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
 #![deny(unsafe_code)]
 
-mod asked;
 mod clock;
 mod dice;
 mod disk;

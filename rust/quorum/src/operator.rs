@@ -12,7 +12,7 @@ use crate::settings::{SettingsError, TlsSettings, millis};
 use crate::wire::Codec;
 
 mod call;
-pub(crate) mod change;
+mod change;
 mod found;
 
 use call::{Called, Caller};
@@ -211,6 +211,8 @@ impl Description {
         Ok(VoterEntry { id: self.voter().ok_or_else(no_voter)?, address: address.clone() })
     }
 }
+
+pub(crate) use change::read as read_change;
 
 fn told(code: &str, message: String) -> ChangeFailed {
     ChangeFailed::Told { code: code.to_owned(), message }

@@ -14,8 +14,7 @@ pub trait Quorum: fmt::Debug + Send + Sync {
     /// The newest record, told whenever another one counts.
     fn records(&self) -> watch::Receiver<Option<Record>>;
 
-    /// Whether no majority of voters was heard for some time. Asked once a request: costs no more
-    /// than a load.
+    /// Whether no majority of voters was heard for some time. Asked a hundred times a second.
     fn is_stale(&self) -> bool;
 
     /// The guard of the pod that this process is the member of.

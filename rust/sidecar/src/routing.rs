@@ -177,8 +177,8 @@ impl Rules {
     }
 }
 
-/// The ring of a record's own view; none if no pod owns slots by it. A record keeps the ring of the
-/// one before as long as no slot changes hands, while pods may have got other addresses.
+/// The ring of the record's view; none if no pod may own slots by it. A record may share the table
+/// of one before it, whose view is another in what decides nothing: an address, the epoch.
 pub(crate) fn ring_of(record: &Record) -> Option<Ring> {
     let ring = record.ring()?;
     if ring.view() == record.view() {

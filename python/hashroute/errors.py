@@ -472,6 +472,13 @@ class ChangeRefusedError(RequestError):
         "changes_waiting",
         "not_agreed",
         "record_malformed",
+        "change_malformed",
+        "no_record",
+        "not_a_voter",
+        "already_a_voter",
+        "same_voter",
+        "founded_already",
+        "found_refused",
     )
 
 

@@ -105,6 +105,16 @@ class SidecarDouble:
                     }
                 ],
                 "loop_age_ms": self.loop_age_ms,
+                "writes": {"repeated": 5, "given_up": 1, "refused": {"not-owner": 4}, "stale": 2},
+                "guard": {
+                    "admitted": 40,
+                    "refused": {"not-owner": 3},
+                    "passed": 8,
+                    "turned_away": 1,
+                    "by_status": [{"transport": "grpc", "code": "OK", "count": 48}],
+                    "connections": {"grpc": 2},
+                    "requests_in_flight": {"grpc": 1},
+                },
                 "quorum": None if self.cluster is None else self.cluster.snapshot(self.member),
             }
         )

@@ -16,6 +16,7 @@ use crate::disk_thread::DiskThread;
 use crate::error::{ChangeFailed, StartError};
 use crate::etcd::{EtcdShell, EtcdStart};
 use crate::guard::PodGuard;
+use crate::operator;
 use crate::priority;
 use crate::server;
 use crate::settings::{Engine, NodeSettings, Priority, SettingsError};
@@ -137,6 +138,21 @@ impl Node {
             ChangeFailed::Unreachable { reason }
         })?;
         answer.recv_timeout(patience).map_err(|_| ChangeFailed::Unknown { patience_ms })?
+    }
+
+    /// As [`Node::change`], for a document as [`crate::Operator::change`] takes it. A voter is only
+    /// replaced by an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeFailed`], also if no record is known yet.
+    pub fn change_json(&self, change: &str, patience: Duration) -> Result<Epoch, ChangeFailed> {
+        let Some(record) = self.record() else {
+            let reason = "this process knows no record yet: found the cluster with \
+                          `hashroute quorum init`, or see why it reaches no voter";
+            return Err(ChangeFailed::Unreachable { reason: reason.into() });
+        };
+        self.change(operator::read_change(change, &record)?, patience)
     }
 
     /// Gives up in good order what the own pod owns: no write is refused for longer than a round.

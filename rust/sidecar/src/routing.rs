@@ -179,7 +179,7 @@ impl Rules {
 
 /// The ring of the record's view; none if no pod may own slots by it. A record may share the table
 /// of one before it, whose view is another in what decides nothing: an address, the epoch.
-fn ring_of(record: &Record) -> Option<Ring> {
+pub(crate) fn ring_of(record: &Record) -> Option<Ring> {
     let ring = record.ring()?;
     if ring.view() == record.view() {
         return Some(ring.clone());

@@ -8,7 +8,6 @@ import click
 
 from hashroute.cli._common import epilog, json_option
 from hashroute.cli.quorum._operator import (
-    UNREACHED,
     show_epoch,
     target_of,
     target_options,
@@ -26,8 +25,8 @@ hashroute quorum replace-voter 10.0.0.3:9010 10.0.0.4:9010 --config hashroute.to
 hashroute quorum replace-voter 10.0.0.3:9010 10.0.0.3:9010 --config hashroute.toml
 """,
         held="the new voter votes, the old one does not",
-        failed="no such voter, the new one does not answer, or not agreed",
-        unknown=UNREACHED,
+        failed="no such voter, the new one does not vote or is of another cluster, or not agreed",
+        unknown="nobody who is needed answers, it is not known whether it was made, or wrong usage",
     ),
 )
 @click.argument("old", metavar="OLD")

@@ -80,7 +80,10 @@ def _start(loaded: Loaded, servers: ExitStack) -> Controller:
         servers.callback(admin.stop)
         controller.listens("admin", admin.address)
     view = controller.view()
-    facts = {"pods": len(view.pods), "epoch": view.epoch, "digest": view.digest, "pid": os.getpid()}
+    facts: dict[str, object] = {"pods": len(view.pods), "pid": os.getpid()}
+    # Under a quorum the record says these, once there is one.
+    if not controller.has_quorum:
+        facts |= {"epoch": view.epoch, "digest": view.digest}
     _log.info("ready", extra={"facts": {**controller.listening, **facts}})
     return controller
 

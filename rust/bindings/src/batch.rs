@@ -67,14 +67,18 @@ fn owners_of_array(ring: &Ring, array: &Bound<'_, PyUntypedArray>) -> PyResult<V
         )
         .into());
     }
-    if let Ok(numbers) = array.extract::<PyReadonlyArray1<'_, i64>>() {
-        return Ok(owners_of_numbers(ring, &numbers, i64::to_le_bytes));
-    }
-    if let Ok(numbers) = array.extract::<PyReadonlyArray1<'_, u64>>() {
-        return Ok(owners_of_numbers(ring, &numbers, u64::to_le_bytes));
-    }
-    if array.dtype().kind() == b'S' {
+    let kind = array.dtype().kind();
+    if kind == b'S' {
         return owners_of_texts(ring, array);
+    }
+    if kind == b'i' || kind == b'u' {
+        let array = in_place(array)?;
+        if let Ok(numbers) = array.extract::<PyReadonlyArray1<'_, i64>>() {
+            return Ok(owners_of_numbers(ring, &numbers, i64::to_le_bytes));
+        }
+        if let Ok(numbers) = array.extract::<PyReadonlyArray1<'_, u64>>() {
+            return Ok(owners_of_numbers(ring, &numbers, u64::to_le_bytes));
+        }
     }
     Err(Failure::new(
         "key_type",
@@ -85,6 +89,18 @@ fn owners_of_array(ring: &Ring, array: &Bound<'_, PyUntypedArray>) -> PyResult<V
         ),
     )
     .into())
+}
+
+/// The array itself, or a copy if its elements do not lie where Rust may read them: at addresses
+/// that their type wants, a whole number of elements apart. A column of packed records does not.
+fn in_place<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let itemsize = isize::try_from(array.dtype().itemsize())?;
+    let is_whole = |stride: &isize| stride % itemsize == 0;
+    if array.strides().iter().all(is_whole) && array.is_aligned() {
+        return Ok(array.clone());
+    }
+    let copied = array.call_method1("copy", ("C",))?;
+    Ok(copied.cast_into::<PyUntypedArray>()?)
 }
 
 fn owners_of_numbers<T: Element + Copy + Send + Sync>(

@@ -78,6 +78,7 @@ hashroute plan --down pod-b
     default=1024,
     show_default=True,
     type=SlotsPerStep(),
+    metavar="N|all",
     help="The most slots that one step may move. A pod that fails is no matter of steps: its "
     "slots move in the first.",
 )
@@ -214,7 +215,7 @@ def _show(facts: dict[str, Any]) -> None:
     if sum(steps) > moved:
         click.echo(f"moves         {sum(steps):,} (some slots move twice on the way)")
     click.echo(f"steps         {len(steps):,} of at most {max(steps, default=0):,} slots")
-    if facts["warm_up_steps"] > 1:
+    if facts["warm_up_steps"] > 1 and steps:
         for pod, shares in facts["joining"].items():
             click.echo(f"warm-up       {pod}: {_progress(shares)}")
     click.echo(

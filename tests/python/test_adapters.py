@@ -173,6 +173,12 @@ def test_a_weight_function_decides_the_distribution() -> None:
     assert all(distribution[name] <= fair[name] * 1.05 + 1 for name in NODES)
 
 
+def test_a_node_that_owns_nothing_is_in_the_distribution_too() -> None:
+    ring = HashRing({"heavy": 1_000_000, "light": 0.000001})
+    assert ring.distribution == {"heavy": ring.size, "light": 0}
+    assert set(ring.distribution) == {"heavy", "light"}
+
+
 def test_a_hash_function_is_used_for_every_look_up() -> None:
     ring = HashRing(nodes=NODES, hash_fn=lambda key: zlib.crc32(key.encode()))
     assert ring.hashi("coconut") == zlib.crc32(b"coconut")

@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
-    facts = machine_facts() | {"interpreter lock": "held" if gil_is_enabled() else "none"}
+    facts = machine_facts()
     results = measure(options.rounds)
     for name, fact in facts.items():
         print(f"{name}: {fact}")
@@ -83,12 +82,6 @@ def measure(rounds: int) -> list[Scaling]:
         )
         for (way, count), samples in taken.items()
     ]
-
-
-def gil_is_enabled() -> bool:
-    """Returns whether this interpreter runs one thread at a time."""
-    asked: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-    return asked()
 
 
 Pass = Callable[[list[str]], object]

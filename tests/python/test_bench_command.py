@@ -7,7 +7,14 @@ import json
 
 import pytest
 from click.testing import CliRunner, Result
-from hashroute.bench import CONTENDERS, Measurement, Report, contenders_installed, measure
+from hashroute.bench import (
+    CONTENDERS,
+    Measurement,
+    Report,
+    contenders_installed,
+    machine_facts,
+    measure,
+)
 from hashroute.bench.report import OPERATIONS
 from hashroute.cli import main
 
@@ -54,6 +61,29 @@ def test_json_on_standard_output_is_nothing_else(measured_as):
     measured_as(100.0)
     result = run("--json", "-")
     assert json.loads(result.stdout)["format"] == "hashroute-bench/1"
+
+
+def test_a_comparison_with_another_machine_says_so(measured_as, tmp_path):
+    measured_as(100.0)
+    file = tmp_path / "older.json"
+    facts = machine_facts() | {"machine": "something else", "commit": "also another"}
+    file.write_text(Report(facts, report_of(100.0).measurements).to_json(), encoding="utf-8")
+    result = run("--compare", str(file))
+    assert result.exit_code == 0
+    assert result.stderr.count("not alike") == 1
+    assert "the older run had machine: something else" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_file_that_cannot_be_written_is_known_before_anything_is_measured(
+    option, tmp_path, monkeypatch
+):
+    command = importlib.import_module("hashroute.cli.bench")
+    monkeypatch.setattr(command, "measure", lambda *_arguments: pytest.fail("it was measured"))
+    file = tmp_path / "absent" / "run"
+    result = run(option, str(file))
+    assert result.exit_code == 2
+    assert f"cannot write {file}: No such file or directory" in result.stderr
 
 
 @pytest.mark.parametrize(

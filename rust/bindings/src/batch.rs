@@ -106,10 +106,17 @@ fn in_place<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyUn
 fn owners_of_numbers<T: Element + Copy + Send + Sync>(
     ring: &Ring,
     numbers: &PyReadonlyArray1<'_, T>,
-    bytes: fn(T) -> [u8; 8],
+    bytes: impl Fn(T) -> [u8; 8] + Send + Sync,
 ) -> Vec<u16> {
-    let view = numbers.as_array();
-    numbers.py().detach(|| view.iter().map(|number| owner(ring, &bytes(*number))).collect())
+    let owner_of = |number: &T| owner(ring, &bytes(*number));
+    // A slice has a length that the compiler can trust; that spares a third of the instructions.
+    match numbers.as_slice() {
+        Ok(slice) => numbers.py().detach(|| slice.iter().map(owner_of).collect()),
+        Err(_) => {
+            let view = numbers.as_array();
+            numbers.py().detach(|| view.iter().map(owner_of).collect())
+        }
+    }
 }
 
 /// NumPy pads each element with zero bytes and shows it without them; so does this.

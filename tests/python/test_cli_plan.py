@@ -214,8 +214,9 @@ def test_no_step_is_above_the_budget_and_no_zone_gives_more_than_half() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--slots-per-step", "0"), "neither a number of at least 1 nor 'all'"),
-        (("--slots-per-step", "few"), "neither a number of at least 1 nor 'all'"),
+        (("--slots-per-step", "0"), "neither a number from 1 to 999999999 nor 'all'"),
+        (("--slots-per-step", "few"), "neither a number from 1 to 999999999 nor 'all'"),
+        (("--slots-per-step", "9" * 5000), "neither a number from 1 to 999999999 nor 'all'"),
         (("--warm-up-steps", "0"), "0 is not in the range"),
         (("--warm-up-steps", str(2**32)), "is not in the range"),
         (("--done", "-1"), "-1 is not in the range"),

@@ -117,10 +117,8 @@ def bench(
         )
     report = Report(facts=machine_facts(), measurements=tuple(measurements))
     comparisons = [] if older is None else report.compared_with(older)
-    for name in () if older is None else SAME_FOR_A_COMPARISON:
-        was, now = older.facts.get(name, ""), report.facts.get(name, "")
-        if was and was != now:
-            notes.print(f"not alike: the older run had {name}: {was}", highlight=False)
+    for unlike in [] if older is None else _unlike(older, report):
+        notes.print(f"not alike: the older run had {unlike}", highlight=False)
     if json_path == Path("-"):
         sys.stdout.write(report.to_json() + "\n")
     else:
@@ -142,6 +140,14 @@ def _older(path: Path | None) -> Report | None:
         return None if path is None else Report.from_json(path.read_bytes())
     except ConfigurationError as error:
         raise CouldNotRun(f"{path}: {error}") from error
+
+
+def _unlike(older: Report, report: Report) -> list[str]:
+    return [
+        f"{name}: {older.facts[name]}"
+        for name in SAME_FOR_A_COMPARISON
+        if older.facts.get(name) and older.facts[name] != report.facts.get(name)
+    ]
 
 
 def _write(path: Path, text: str | None) -> None:

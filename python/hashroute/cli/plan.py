@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,24 +31,13 @@ SHARES_SHOWN_MAX = 8
 """More shares than this fit no line; then those in the middle are left out."""
 
 
-class SlotsPerStep(click.ParamType):
-    """A number of at least 1, or ``all`` for a single step."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Returns the number, or None for ``all``."""
-        if value in (ALL, None):
-            return None
-        try:
-            slots = int(value)
-        except ValueError:
-            slots = 0
-        if slots < 1:
-            self.fail(f"{value!r} is neither a number of at least 1 nor {ALL!r}", param, ctx)
-        return slots
+def _slots_per_step(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    if value == ALL:
+        return None
+    # Python's own int() takes signs, spaces and underscores too.
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        raise click.BadParameter(f"{value!r} is neither a number from 1 to 999999999 nor {ALL!r}")
+    return int(value)
 
 
 @click.command(
@@ -75,9 +65,9 @@ hashroute plan --down pod-b
 @click.option("--down", "failed", multiple=True, metavar="ID", help="A pod that fails.")
 @click.option(
     "--slots-per-step",
-    default=1024,
+    default="1024",
     show_default=True,
-    type=SlotsPerStep(),
+    callback=_slots_per_step,
     metavar="N|all",
     help="The most slots that one step may move. A pod that fails is no matter of steps: its "
     "slots move in the first.",

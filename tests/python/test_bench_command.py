@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +18,8 @@ from hashroute.bench import (
 )
 from hashroute.bench.report import OPERATIONS
 from hashroute.cli import main
+
+from benches.python import threads
 
 
 def run(*arguments: str) -> Result:
@@ -133,3 +136,17 @@ def test_a_peer_that_is_not_installed_does_not_take_part(monkeypatch):
     )
     assert [entry.name for entry in contenders_installed()] == ["hashroute owner"]
     assert {entry.contender for entry in measure([2], 1)} == {"hashroute owner"}
+
+
+def test_the_bench_of_threads_times_every_way_alone_and_together(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(threads, "PASSES", 2)
+    file = tmp_path / "threads.json"
+    monkeypatch.setattr(sys, "argv", ["threads", "--rounds", "1", "--json", str(file)])
+    threads.main()
+    document = json.loads(file.read_text(encoding="utf-8"))
+    shown = capsys.readouterr().out
+    for way in threads.WAYS:
+        assert way in shown
+        timed = [entry for entry in document["scaling"] if entry["way"] == way]
+        assert [entry["threads"] for entry in timed][:2] == [1, 2]
+        assert all(entry["cpu_ns_a_call"][0] > 0 for entry in timed)

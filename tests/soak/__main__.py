@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.soak.cluster import HOSTS, Cluster, Trial
-from tests.soak.history import Verdict, judge, read_effects, read_writes
+from tests.soak.history import Verdict, judge, read_effects, read_owners, read_writes
 from tests.soak.hosts import Hosts, become_root
 from tests.soak.nemesis import Fault, Nemesis
 
@@ -70,7 +70,9 @@ def run(trial: Trial, place: Path, arguments: argparse.Namespace) -> tuple[list[
                 flush=True,
             )
         cluster.end_writers()
-        verdict = judge(read_effects(cluster.effects), read_writes(cluster.writes), {})
+        verdict = judge(
+            read_effects(cluster.effects), read_writes(cluster.writes), read_owners(cluster.owners)
+        )
     return faults, verdict
 
 

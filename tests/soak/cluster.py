@@ -89,6 +89,9 @@ class Cluster:
             self.start_node(name)
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
+        self._python(
+            "recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners)
+        )
         router = "127.0.0.1:9000"
         self._python("writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys))
 
@@ -101,6 +104,11 @@ class Cluster:
     def writes(self) -> Path:
         """The clients' log."""
         return self.directory / "writes.jsonl"
+
+    @property
+    def owners(self) -> Path:
+        """The log of who owned what."""
+        return self.directory / "owners.jsonl"
 
     def await_writers(self) -> None:
         """Returns when every slot has a writer that holds its lease."""
@@ -190,7 +198,7 @@ class Cluster:
         return self.processes[name].poll() is not None
 
     def _python(self, name: str, module: str, *arguments: str, host: str | None = None) -> None:
-        place = host or {"writers": "client"}.get(name, name)
+        place = host or {"writers": "client", "recorder": "client"}.get(name, name)
         process = self._run(name, [sys.executable, "-m", module, *arguments], host=place)
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":

@@ -39,7 +39,7 @@ class Trial:
     engine: Engine = "embedded"
     lease: str = "default"
     priority: str = "realtime"
-    keys: int = 32
+    keys: int = 16
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:

@@ -35,7 +35,7 @@ def main(config: str, log: str) -> None:
                 ring = _hashroute.Ring(view)
             except ValueError:  # no pod owns anything
                 continue
-            pods, table = [pod[0] for pod in view.pods], ring.table
+            pods, table = [pod[0] for pod in view.pods()], ring.table
             fresh = np.arange(len(terms)) if seen is None else np.flatnonzero(terms != seen)
             for slot in fresh.tolist():
                 owner = pods[table[slot]]

@@ -7,15 +7,21 @@ use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
 use crate::record_json::record_json;
-use crate::snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+use crate::snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};
 use crate::stalls::{STALLS_IN_A_LEASE, StallFigures};
 use crate::window::{Window, millis};
 
 /// A node's figures at one moment.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    /// `embedded` or `etcd`.
+    pub(crate) engine: &'static str,
     pub(crate) cluster: String,
     pub(crate) record: Option<Record>,
+    /// How long ago the last records began to count here, by their epochs, oldest first.
+    pub(crate) installed: Vec<(u64, Duration)>,
     /// The numbers of the settings: those of the record count, if there is one.
     pub(crate) lease: LeaseParameters,
     pub(crate) is_stale: bool,
@@ -112,12 +118,14 @@ impl Figures {
         NodeSnapshot {
             cluster: self.cluster.clone(),
             cluster_id: record.map(|record| hex(record.cluster().0)).unwrap_or_default(),
-            engine: "embedded",
+            engine: self.engine,
             epoch: record.map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale,
             record: record.map(record_json).unwrap_or_default(),
+            record_age_ms: self.installed.last().map(|(_, ago)| millis(*ago)),
+            installed: self.installed.iter().map(installed).collect(),
             voters: self.voters.iter().map(|link| link.snapshot(self.lease())).collect(),
-            voter: self.voter.as_ref().map(VoterFigures::snapshot),
+            voter: self.voter.as_ref().map(|voter| voter.snapshot(record)),
             member: self.member.as_ref().map(MemberFigures::snapshot),
             stalls: self.stall_snapshot(),
             recovery_promise_ms: millis(self.recovery_promise()),
@@ -235,15 +243,18 @@ impl Figures {
 }
 
 impl VoterFigures {
-    fn snapshot(&self) -> VoterSnapshot {
+    /// Whether it is a voter is said by the newest record that this process knows: one that was
+    /// replaced while it was away goes by the last record that it saw as a voter.
+    fn snapshot(&self, newest: Option<&Record>) -> VoterSnapshot {
         let record = self.record.as_ref();
+        let newest = record.into_iter().chain(newest).max_by_key(|record| record.epoch());
         let epoch = record.map_or(0, |record| record.epoch().get());
         let stale = self.routers.values().filter(|sent| **sent < epoch).count();
         VoterSnapshot {
             id: hex(self.id.0),
             address: self.address.clone(),
             epoch,
-            is_voter: record.is_some_and(|record| record.has_voter(self.id)),
+            is_voter: newest.is_some_and(|record| record.has_voter(self.id)),
             grants: self.grants,
             refusals: self.refusals.clone(),
             syncs: self.syncs,
@@ -290,12 +301,18 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
     u64::try_from(owned.count()).unwrap_or(u64::MAX)
 }
 
+fn installed((epoch, ago): &(u64, Duration)) -> InstalledRecord {
+    InstalledRecord { epoch: *epoch, ms_ago: millis(*ago) }
+}
+
 fn hex(id: u128) -> String {
     format!("{id:032x}")
 }
 
 #[cfg(test)]
 mod tests {
+    use hashroute_coordination::Change;
+
     use super::*;
     use crate::stalls::Stalls;
     use crate::testing::{both, entry};
@@ -311,6 +328,7 @@ mod tests {
         let record = both();
         let writer = record.owner(&hashroute_coordination::Resource::Group("gateway".into()));
         Figures {
+            engine: "embedded",
             cluster: "desk-7".into(),
             lease: LeaseParameters::TIGHT,
             is_stale: false,
@@ -343,6 +361,7 @@ mod tests {
             }),
             stalls: Stalls::new(Duration::ZERO).figures(),
             record: Some(record),
+            installed: vec![(1, Duration::from_secs(70)), (3, Duration::from_secs(9))],
             is_realtime: true,
             priority_refused: None,
             troubles: Vec::new(),
@@ -374,6 +393,18 @@ mod tests {
         assert_eq!(member.groups, ["gateway"]);
         assert!(member.slots > 0 && member.slots < 8, "{}", member.slots);
         assert_eq!(snapshot.stalls.budget_ms.round(), 237.0);
+        assert_eq!(snapshot.record_age_ms, Some(9_000.0));
+        assert_eq!(snapshot.installed.first().map(|it| (it.epoch, it.ms_ago)), Some((1, 70_000.0)));
+    }
+
+    #[test]
+    fn a_voter_that_was_replaced_while_it_was_away_is_none() {
+        let mut figures = well();
+        let change = Change::ReplaceVoter { old: entry(1).id, new: entry(9) };
+        let replaced = both().next(&change).unwrap();
+        figures.record = Some(replaced);
+        let voter = figures.snapshot().voter.unwrap();
+        assert_eq!((voter.is_voter, voter.epoch), (false, 3));
     }
 
     #[test]

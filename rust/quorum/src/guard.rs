@@ -9,11 +9,15 @@
 //! - a release begins by publishing, and only then looks, under the gate's lock, at what is under
 //!   way: every write that was admitted by what was published before is among it;
 //! - what a newer record takes from the member was released before that, or its lease had ended.
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use hashroute_coordination::{Member, Record, Resource, WriteRefusal, WriteTag};
+use hashroute_coordination::{
+    Member, Record, RegisterMember, Resource, WriteRefusal, WriteTag, Writer,
+};
 use hashroute_core::Epoch;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -94,11 +98,11 @@ impl Admission {
     pub fn is_valid(&self) -> bool {
         let published = self.gate.published.load();
         let Some(member) = published.as_deref() else { return false };
-        let record = member.record();
+        let Some(record) = member.record() else { return false };
         !self.gate.is_dead.load(Ordering::Acquire)
             && record.owner(&self.resource).as_ref() == Some(member.writer())
             && record.term(&self.resource) == Some(self.term)
-            && member.lease().is_valid(clock::now())
+            && member.lease_end().is_some_and(|end| clock::now() < end)
     }
 }
 
@@ -121,10 +125,73 @@ impl Drop for Admission {
     }
 }
 
+/// What decides on writes: the member, of one engine or the other.
+pub(crate) trait Decides: fmt::Debug + Send + Sync {
+    /// Who this process is.
+    fn writer(&self) -> &Writer;
+    /// The record that counts here.
+    fn record(&self) -> Option<&Record>;
+    /// The instant from which on nothing may be written; `None` without a lease.
+    fn lease_end(&self) -> Option<Duration>;
+    /// Decides on one write.
+    fn admit(
+        &self,
+        now: Duration,
+        resource: &Resource,
+        tag: WriteTag,
+    ) -> Result<Epoch, WriteRefusal>;
+}
+
+impl Decides for Member {
+    fn writer(&self) -> &Writer {
+        self.writer()
+    }
+
+    fn record(&self) -> Option<&Record> {
+        Some(self.record())
+    }
+
+    fn lease_end(&self) -> Option<Duration> {
+        self.lease().end()
+    }
+
+    fn admit(
+        &self,
+        now: Duration,
+        resource: &Resource,
+        tag: WriteTag,
+    ) -> Result<Epoch, WriteRefusal> {
+        self.admit(now, resource, tag)
+    }
+}
+
+impl Decides for RegisterMember {
+    fn writer(&self) -> &Writer {
+        self.writer()
+    }
+
+    fn record(&self) -> Option<&Record> {
+        self.record()
+    }
+
+    fn lease_end(&self) -> Option<Duration> {
+        self.lease_end()
+    }
+
+    fn admit(
+        &self,
+        now: Duration,
+        resource: &Resource,
+        tag: WriteTag,
+    ) -> Result<Epoch, WriteRefusal> {
+        self.admit(now, resource, tag)
+    }
+}
+
 /// What the thread that keeps the lease shares with those that write.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    published: ArcSwapOption<Member>,
+    published: ArcSwapOption<Box<dyn Decides>>,
     under_way: Mutex<UnderWay>,
     /// Whether the node ended without giving up its lease: nothing is valid any more.
     is_dead: AtomicBool,
@@ -158,8 +225,8 @@ pub(crate) struct GateFigures {
 
 impl Gate {
     /// From now on writes are judged by this.
-    pub(crate) fn publish(&self, member: &Member) {
-        self.published.store(Some(Arc::new(member.clone())));
+    pub(crate) fn publish(&self, member: &(impl Decides + Clone + 'static)) {
+        self.published.store(Some(Arc::new(Box::new(member.clone()))));
     }
 
     /// A release has begun and is published: it waits for every write under way of what this
@@ -168,9 +235,10 @@ impl Gate {
     pub(crate) fn quiesce(&self, record: &Record) {
         let published = self.published.load();
         let Some(member) = published.as_deref() else { return };
+        let Some(present) = member.record() else { return };
         let me = Some(member.writer());
         let loses = |resource: &Resource| {
-            member.record().owner(resource).as_ref() == me && record.owner(resource).as_ref() != me
+            present.owner(resource).as_ref() == me && record.owner(resource).as_ref() != me
         };
         let mut under_way = self.lock();
         let lost = under_way.writes.iter().filter(|(_, resource)| loses(resource));
@@ -228,7 +296,7 @@ impl Gate {
         let published = self.published.load();
         let member = published.as_deref().filter(|_| !under_way.is_closed);
         let member = member.ok_or(WriteRefusal::NoLease)?;
-        let (record, now) = (member.record(), clock::now());
+        let (record, now) = (member.record().ok_or(WriteRefusal::NoLease)?, clock::now());
         let tag = tag.unwrap_or_else(|| {
             let epoch = record.epoch();
             WriteTag { epoch, term: record.term(resource).unwrap_or(epoch) }

@@ -12,7 +12,11 @@ mod disk;
 mod disk_thread;
 mod drift;
 mod error;
+mod etcd;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
+pub mod fuzzing;
 mod guard;
 mod incoming;
 mod link;
@@ -21,6 +25,7 @@ mod operator;
 mod outbox;
 mod priority;
 mod record_json;
+mod records;
 mod server;
 mod settings;
 mod shared;
@@ -44,5 +49,8 @@ pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
 pub use record_json::record_json;
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

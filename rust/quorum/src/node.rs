@@ -14,7 +14,9 @@ use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::disk_thread::DiskThread;
 use crate::error::{ChangeFailed, StartError};
+use crate::etcd::{EtcdShell, EtcdStart};
 use crate::guard::PodGuard;
+use crate::operator;
 use crate::priority;
 use crate::server;
 use crate::settings::{Engine, NodeSettings, Priority, SettingsError};
@@ -47,7 +49,6 @@ impl Node {
     /// [`StartError`]; nothing is left running.
     pub fn start(settings: NodeSettings) -> Result<Self, StartError> {
         settings.check()?;
-        check_can_run(&settings)?;
         let dice = Dice::new()?;
         let pod = settings.pod.as_deref().map(PodId::new).transpose();
         let pod = pod.map_err(SettingsError::from)?;
@@ -137,6 +138,21 @@ impl Node {
             ChangeFailed::Unreachable { reason }
         })?;
         answer.recv_timeout(patience).map_err(|_| ChangeFailed::Unknown { patience_ms })?
+    }
+
+    /// As [`Node::change`], for a document as [`crate::Operator::change`] takes it. A voter is only
+    /// replaced by an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeFailed`], also if no record is known yet.
+    pub fn change_json(&self, change: &str, patience: Duration) -> Result<Epoch, ChangeFailed> {
+        let Some(record) = self.record() else {
+            let reason = "this process knows no record yet: found the cluster with \
+                          `hashroute quorum init`, or see why it reaches no voter";
+            return Err(ChangeFailed::Unreachable { reason: reason.into() });
+        };
+        self.change(operator::read_change(change, &record)?, patience)
     }
 
     /// Gives up in good order what the own pod owns: no write is refused for longer than a round.
@@ -233,6 +249,23 @@ impl Launch {
 
     async fn serve_and_run(self, priority: Result<bool, String>) {
         let Self { settings, listening, voter, dice, shared, events, queue, killed, ready } = self;
+        if let Engine::Etcd { endpoints, prefix, .. } = &settings.engine {
+            let connect = |address: &String| {
+                let endpoint = transport::endpoint(address, settings.tls.as_ref())?;
+                Ok((address.clone(), endpoint))
+            };
+            let endpoints = match endpoints.iter().map(connect).collect::<Result<_, StartError>>() {
+                Ok(endpoints) => endpoints,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let prefix = prefix.clone();
+            let start = EtcdStart { settings, endpoints, prefix, shared, dice, ready, priority };
+            EtcdShell::run(start, queue, killed).await;
+            return;
+        }
         let mut reached_by = String::new();
         if let Some(Listening { listener, address, reached_by: by }) = listening {
             let tls = settings.tls.as_ref();
@@ -255,15 +288,6 @@ struct Listening {
     address: String,
     /// How others reach it.
     reached_by: String,
-}
-
-/// What this build cannot do.
-fn check_can_run(settings: &NodeSettings) -> Result<(), SettingsError> {
-    if settings.engine != Engine::Embedded {
-        let reason = "this process has the embedded engine alone".into();
-        return Err(SettingsError::Conflict { key: "quorum.engine", reason });
-    }
-    Ok(())
 }
 
 fn listen(settings: &NodeSettings) -> Result<Option<Listening>, StartError> {

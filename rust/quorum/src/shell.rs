@@ -35,6 +35,7 @@ use crate::wire::{Codec, cluster_id_out, voter_id_out};
 
 use attendees::Attendees;
 use changes::Changes;
+pub(crate) use changes::{read_response, response};
 use followers::Followers;
 use links::Links;
 use member::MemberPart;
@@ -306,8 +307,10 @@ impl Shell {
     fn figures(&self) -> Figures {
         let now = clock::now();
         Figures {
+            engine: "embedded",
             cluster: self.settings.cluster.clone(),
             record: self.shared.record(),
+            installed: ago(self.shared.installed(), now),
             lease: self.settings.lease.into(),
             is_stale: self.shared.is_stale(),
             voters: self.link_figures(now),
@@ -340,6 +343,10 @@ impl Shell {
             let _ = ready.try_send(result);
         }
     }
+}
+
+pub(crate) fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Duration)> {
+    moments.into_iter().map(|(epoch, at)| (epoch, now.saturating_sub(at))).collect()
 }
 
 /// How often a voter tells those who listen that it is there.

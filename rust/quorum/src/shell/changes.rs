@@ -289,7 +289,7 @@ fn unknown(why: &str) -> ChangeFailed {
     ChangeFailed::Told { code: "change_unknown".into(), message }
 }
 
-fn response(result: Result<Epoch, ChangeFailed>) -> proto::MakeChangeResponse {
+pub(crate) fn response(result: Result<Epoch, ChangeFailed>) -> proto::MakeChangeResponse {
     let result = Some(match result {
         Ok(epoch) => Made::Epoch(epoch.get()),
         Err(failed) => {
@@ -300,7 +300,7 @@ fn response(result: Result<Epoch, ChangeFailed>) -> proto::MakeChangeResponse {
     proto::MakeChangeResponse { result }
 }
 
-fn read_response(response: proto::MakeChangeResponse) -> Result<Epoch, ChangeFailed> {
+pub(crate) fn read_response(response: proto::MakeChangeResponse) -> Result<Epoch, ChangeFailed> {
     match response.result {
         Some(Made::Epoch(epoch)) => Ok(Epoch::new(epoch)),
         Some(Made::Refused(proto::ChangeRefused { code, message })) => {

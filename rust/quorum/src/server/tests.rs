@@ -321,6 +321,24 @@ fn a_voter_without_a_record_asks_for_it_and_is_founded_once() {
 }
 
 #[test]
+fn a_voter_of_one_founding_takes_no_other() {
+    let trial = Trial::founded();
+    let record = trial.node.record().unwrap();
+    let codec = crate::wire::Codec::new(CLUSTER.into());
+    let lease = LeaseParameters::TIGHT;
+    let first = |id| {
+        let voters = record.voters().to_vec();
+        hashroute_coordination::Record::first(id, lease, voters, first().view()).unwrap()
+    };
+    let unnamed = codec.record_out(&first(record.cluster()));
+    let other = codec.record_out(&first(crate::wire::cluster_id(CLUSTER, &unnamed)));
+    let request = proto::FoundRequest { version: 1, record: Some(other) };
+    let status = trial.call(|mut client| async move { client.found(request).await.unwrap_err() });
+    assert_refused(&status, Code::FailedPrecondition, "another founding");
+    assert_eq!(trial.node.record(), Some(record));
+}
+
+#[test]
 fn a_change_that_nobody_can_make_is_unavailable_and_one_that_makes_no_sense_is_invalid() {
     let trial = Trial::founded();
     let ask = |change| {

@@ -14,9 +14,10 @@ use hashroute_dataplane::key::{Body, KeyLookup, KeySearch, KeySource, KeySources
 use hashroute_dataplane::key::{MissingKey, RequestHead};
 use hashroute_dataplane::protobuf::{FieldLookup, FieldPath, FieldScan};
 use hashroute_dataplane::route::Pattern;
+use hashroute_dataplane::write::{GroupName, Tag, TagParts, parse_number};
 use hashroute_dataplane::zmtp::{
     Command, Decoder, ErrorReply, Handshake, Item, Limits, Peer, SocketType, Violation, frames,
-    nth_frame, same_frames, split_envelope,
+    nth_frame, same_frames, split_envelope, split_tag,
 };
 
 const PATHS: [&[u32]; 8] =
@@ -82,6 +83,12 @@ pub fn grpc_text(data: &[u8]) {
     let special = message.bytes().filter(|byte| !is_plain(byte) || *byte == b'%').count();
     assert_eq!(encoded.matches('%').count(), special);
     assert!(Status::ALL.contains(&Status::parse(data)));
+    if let Some(group) = GroupName::decode(data) {
+        assert_eq!(group.encoded().as_bytes(), data);
+    }
+    let parts = TagParts { slot: Some(data), group: None, epoch: Some(data), term: Some(data) };
+    let tag = Tag::from_parts(parts).ok().flatten();
+    assert_eq!(tag.is_some(), parse_number(data).is_some_and(|number| number <= u32::MAX.into()));
 }
 
 struct Head<'a>(&'a [u8]);
@@ -201,11 +208,16 @@ fn take_apart(message: &[u8]) {
     let Some(envelope) = split_envelope(message) else { return };
     assert_eq!([envelope.frames, envelope.content].concat(), message);
     let (code, outcome) = (ErrorCode::Unavailable, Outcome::Unknown);
-    let error = ErrorReply { code, outcome, text: "no pod".to_owned() };
+    let error = ErrorReply { code, outcome, refused: None, text: "no pod".to_owned() };
     let reply = error.encode(envelope.frames);
     assert!(same_frames(envelope.frames, &reply));
     let content = frames(&reply).last().map(|frame| frame.body);
     assert_eq!(content.and_then(ErrorReply::parse), Some(error));
+    let (tag, rest) = split_tag(envelope.content);
+    assert!(envelope.content.ends_with(rest));
+    if let Some(Ok(Some(tag))) = tag.map(Tag::from_frame) {
+        assert_eq!(Tag::from_frame(tag.to_frame().as_bytes()), Ok(Some(tag)));
+    }
 }
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: Limits) -> Vec<Told> {

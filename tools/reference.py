@@ -25,7 +25,11 @@ BEGIN = "<!-- begin: made by tools/reference.py -->\n"
 END = "<!-- end: made by tools/reference.py -->\n"
 
 # Table in the file -> heading. The order is that of the models.
-HEADINGS = {"pods": "[pods.NAME]", "routes": "[[routes]]"}
+HEADINGS = {
+    "pods": "[pods.NAME]",
+    "routes": "[[routes]]",
+    "quorum.groups": "[quorum.groups.NAME]",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -69,7 +73,10 @@ def schema() -> dict[str, Any]:
         for entry in definition["properties"].values():
             without_null(entry)
             entry.pop("title", None)
+            if "patternProperties" in entry:
+                entry["additionalProperties"] = False
     for entry in document["properties"].values():
+        without_null(entry)
         entry.pop("title", None)
         entry.pop("default", None)  # the keys inside have theirs
         if "patternProperties" in entry:
@@ -95,32 +102,55 @@ def without_null(entry: dict[str, Any]) -> None:
 def keys() -> str:
     """Returns a section for each table: what it is, then a row for each key."""
     document = schema()
-    parts: list[str] = []
-    for name, entry in document["properties"].items():
-        section = document["$defs"][definition_name(entry)]
-        heading = HEADINGS.get(name, f"[{name}]")
-        parts += [f"\n## `{heading}`\n\n{section['description']}\n"]
-        parts += ["\n| key | value | default | why this default |\n|---|---|---|---|\n"]
-        parts += [row(key, value) for key, value in section["properties"].items()]
+    parts = [
+        part
+        for name, entry in document["properties"].items()
+        for part in table(document, name, str(definition_name(entry)))
+    ]
     return "".join(parts) + "\n"
 
 
-def definition_name(entry: dict[str, Any]) -> str:
-    """Returns the name of the table's definition, also inside a mapping or an array."""
+def table(document: dict[str, Any], name: str, definition: str) -> list[str]:
+    """Returns the section of one table, then those of the tables inside it."""
+    section = document["$defs"][definition]
+    parts = [f"\n## `{heading(name)}`\n\n{section['description']}\n"]
+    parts += ["\n| key | value | default | why this default |\n|---|---|---|---|\n"]
+    inner: list[str] = []
+    for key, entry in section["properties"].items():
+        below = definition_name(entry)
+        path = f"{name}.{key}"
+        parts.append(row(key, entry, heading(path) if below else None))
+        inner += table(document, path, below) if below else []
+    return parts + inner
+
+
+def heading(name: str) -> str:
+    """Returns a table as the file has it."""
+    return HEADINGS.get(name, f"[{name}]")
+
+
+def definition_name(entry: dict[str, Any]) -> str | None:
+    """Returns the name of a table's definition, also inside a mapping, an array or a choice."""
     by_name = entry.get("patternProperties", {})
-    for inner in (entry, *by_name.values(), entry.get("items", {})):
+    choices = entry.get("anyOf", [])
+    for inner in (entry, *by_name.values(), *choices, entry.get("items", {})):
         if "$ref" in inner:
             return str(inner["$ref"]).rpartition("/")[2]
-    message = f"no definition in {entry}"
-    raise ValueError(message)
+    return None
 
 
-def row(key: str, entry: dict[str, Any]) -> str:
-    """Returns the table row of one key."""
+def row(key: str, entry: dict[str, Any], below: str | None) -> str:
+    """Returns the table row of one key; that of a table says under which heading its keys are."""
     default = f"`{json.dumps(entry['default'])}`" if "default" in entry else "none"
-    because = entry.get("x-default-because", "required")
-    meaning = f"{entry['description']} {kind_of(entry)}".replace("|", "\\|")
+    because = entry.get("x-default-because", "none is needed" if below else "required")
+    kind = f"A table: [see below](#{anchor(below)})." if below else kind_of(entry)
+    meaning = f"{entry['description']} {kind}".replace("|", "\\|")
     return f"| `{key}` | {meaning} | {default} | {because} |\n"
+
+
+def anchor(title: str) -> str:
+    """Returns the anchor that a heading gets."""
+    return "".join(letter for letter in title.lower() if letter.isalnum() or letter in "-_")
 
 
 def kind_of(entry: dict[str, Any]) -> str:
@@ -149,15 +179,26 @@ def commands() -> str:
     parts: list[str] = []
     for name in COMMANDS:
         command: click.Command = getattr(importlib.import_module(f"hashroute.cli.{name}"), name)
-        context = click.Context(command, info_name=f"hashroute {name}")
-        usage = " ".join(command.collect_usage_pieces(context))
-        parts += [f"\n## `hashroute {name}`\n", f"\n```\nhashroute {name} {usage}\n```\n"]
-        parts.append(f"\n{prose(command.help or '')}\n")
-        rows = [option_row(one) for one in command.params if isinstance(one, click.Option)]
-        if rows:
-            parts += ["\n| option | meaning | default |\n|---|---|---|\n", *rows]
-        parts.append(f"\n```\n{literal(command.epilog or '')}\n```\n")
+        parts += command_section(f"hashroute {name}", command)
     return "".join(parts) + "\n"
+
+
+def command_section(path: str, command: click.Command) -> list[str]:
+    """Returns the section of one command, then those of the commands inside it."""
+    context = click.Context(command, info_name=path)
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"\n## `{path}`\n", f"\n```\n{path} {usage}\n```\n"]
+    parts.append(f"\n{prose(command.help or '')}\n")
+    rows = [option_row(one) for one in command.params if isinstance(one, click.Option)]
+    if rows:
+        parts += ["\n| option | meaning | default |\n|---|---|---|\n", *rows]
+    parts.append(f"\n```\n{literal(command.epilog or '')}\n```\n")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                parts += command_section(f"{path} {name}", inner)
+    return parts
 
 
 def prose(text: str) -> str:

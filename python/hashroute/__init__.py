@@ -8,6 +8,8 @@ here is public and stable; everything else is not.
 from hashroute._ring import Key, Move, Plan, Pod, Pods, PodState, Ring, Step
 from hashroute.errors import (
     ArgumentTypeError,
+    BehindError,
+    ChangeRefusedError,
     ClosedError,
     ConfigurationError,
     ConfigurationFileError,
@@ -24,7 +26,10 @@ from hashroute.errors import (
     KeyTypeError,
     MalformedRequestError,
     MissingKeyError,
+    MovingError,
+    NoLeaseError,
     NoPodError,
+    NotOwnerError,
     Outcome,
     ParameterError,
     PlanError,
@@ -32,12 +37,15 @@ from hashroute.errors import (
     RequestError,
     ResourceExhaustedError,
     SettingError,
+    StaleTermError,
     StartError,
     TooManyPodsError,
     UnavailableError,
     UnknownPodError,
+    UntaggedError,
     ViewFormatError,
     WeightError,
+    WriteRefusedError,
 )
 from hashroute.router import (
     Health,
@@ -52,6 +60,8 @@ from hashroute.router import (
 
 __all__ = [
     "ArgumentTypeError",
+    "BehindError",
+    "ChangeRefusedError",
     "ClosedError",
     "ConfigurationError",
     "ConfigurationFileError",
@@ -72,7 +82,10 @@ __all__ = [
     "MalformedRequestError",
     "MissingKeyError",
     "Move",
+    "MovingError",
+    "NoLeaseError",
     "NoPodError",
+    "NotOwnerError",
     "Outcome",
     "ParameterError",
     "Plan",
@@ -89,6 +102,7 @@ __all__ = [
     "Route",
     "Router",
     "SettingError",
+    "StaleTermError",
     "StartError",
     "Status",
     "Step",
@@ -96,6 +110,8 @@ __all__ = [
     "Transport",
     "UnavailableError",
     "UnknownPodError",
+    "UntaggedError",
     "ViewFormatError",
     "WeightError",
+    "WriteRefusedError",
 ]

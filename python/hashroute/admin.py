@@ -1,4 +1,4 @@
-"""The admin pages over HTTP: liveness, readiness, metrics, the ring, and a live page.
+"""The admin pages over HTTP: what is on them is in ``hashroute.pages``.
 
 Only GET and HEAD, one request a connection, for machines and operators of the same network. All
 work is bounded: connections at once, time a connection, bytes a request.
@@ -6,30 +6,22 @@ work is bounded: connections at once, time a connection, bytes a request.
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import sys
 import threading
 import time
-from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.resources import files
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from prometheus_client.exposition import choose_encoder
-
-from hashroute.config import TRANSPORTS
 from hashroute.errors import HashrouteError, StartError
-from hashroute.metrics import registry_of
+from hashroute.pages import HTML, TEXT, Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hashroute.control import Controller
+    from hashroute.pages import Pages
 
 __all__ = ["AdminServer"]
 
@@ -39,33 +31,26 @@ CONNECTIONS_MAX: Final = 16
 CONNECTION_SECONDS_MAX: Final = 10.0
 """Longer than any answer takes; a connection that is open still is cut."""
 
-LOOP_AGE_MS_MAX: Final = 1_000
-"""A native loop that has not turned for so long is stuck: it turns ten times a second when idle."""
-
 _POLL_SECONDS: Final = 0.1
-
-_HTML: Final = "text/html; charset=utf-8"
-_JSON: Final = "application/json"
-_TEXT: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger(__name__)
 
 
 class AdminServer:
-    """Serves the admin pages of one sidecar.
+    """Serves the admin pages of one process.
 
     Args:
-        controller: what is shown.
+        pages: what is shown.
         address: where to listen, as ``host:port``; port 0 lets the system choose.
 
     Raises:
         StartError: nothing can listen there.
     """
 
-    def __init__(self, controller: Controller, address: str) -> None:
+    def __init__(self, pages: Pages, address: str) -> None:
         host, _, port = address.rpartition(":")
         try:
-            self._server = _Server((host.strip("[]"), int(port)), Pages(controller))
+            self._server = _Server((host.strip("[]"), int(port)), pages)
         except OSError as error:
             raise StartError(
                 f"listen.admin: cannot listen on {address}: {error.strerror or error}; choose "
@@ -89,94 +74,6 @@ class AdminServer:
         self._thread.join()
         self._server.cut_connections(older_than_seconds=0.0)
         self._server.server_close()
-
-
-class Answer:
-    """What one path answers."""
-
-    def __init__(self, status: HTTPStatus, content_type: str, body: bytes | str) -> None:
-        self.status = status
-        self.content_type = content_type
-        self.body = body.encode() if isinstance(body, str) else body
-
-
-class Pages:
-    """The pages by path, apart from HTTP."""
-
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._registry = registry_of(controller.status)
-        self._by_path: dict[str, Callable[[str], Answer]] = {
-            "/": self._index,
-            "/livez": self._livez,
-            "/metrics": self._metrics,
-            "/readyz": self._readyz,
-            "/ring": self._ring,
-            "/status": self._status,
-        }
-
-    def get(self, path: str, accept: str) -> Answer:
-        """Returns the answer to GET ``path`` for a caller that accepts ``accept``."""
-        page = self._by_path.get(path)
-        if page is None:
-            known = ", ".join(sorted(self._by_path))
-            return Answer(HTTPStatus.NOT_FOUND, _TEXT, f"no such page; there are {known}\n")
-        return page(accept)
-
-    def _livez(self, _: str) -> Answer:
-        ages = self._controller.snapshot()["loop_age_ms"]
-        stuck = [
-            f"{name} has not turned for {age} ms"
-            for name, age in ages.items()
-            if age > LOOP_AGE_MS_MAX
-        ]
-        return _verdict("live", stuck)
-
-    def _readyz(self, _: str) -> Answer:
-        if self._controller.is_stopping:
-            return _verdict("ready", ["the sidecar is stopping"])
-        pods = self._controller.snapshot()["pods"]
-        reasons = [
-            f"no pod is up for {transport}"
-            for transport in TRANSPORTS
-            if transport in self._controller.listening
-            and not any(_takes_requests(pod, transport) for pod in pods)
-        ]
-        return _verdict("ready", reasons)
-
-    def _metrics(self, accept: str) -> Answer:
-        encode, content_type = choose_encoder(accept)
-        return Answer(HTTPStatus.OK, content_type, encode(self._registry))
-
-    def _ring(self, _: str) -> Answer:
-        ring = self._controller.ring
-        view: dict[str, Any] = json.loads(ring.to_json())
-        return _json({"view": view, "digest": ring.digest, "shares": ring.shares()})
-
-    def _status(self, _: str) -> Answer:
-        return _json(self._controller.status())
-
-    def _index(self, _: str) -> Answer:
-        return Answer(HTTPStatus.OK, _HTML, _live_page())
-
-
-def _takes_requests(pod: dict[str, Any], transport: str) -> bool:
-    health = pod["health_by_transport"].get(transport)
-    return pod["state"] in {"active", "joining"} and health not in {None, "down"}
-
-
-def _verdict(name: str, reasons: list[str]) -> Answer:
-    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-    return _json({name: not reasons, "reasons": reasons}, status)
-
-
-def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    return Answer(status, _JSON, json.dumps(value) + "\n")
-
-
-@cache
-def _live_page() -> str:
-    return files("hashroute").joinpath("admin.html").read_text(encoding="utf-8")
 
 
 class _Server(ThreadingMixIn, HTTPServer):
@@ -262,11 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = self.server.pages.get(path, self.headers.get("Accept", ""))
         except HashrouteError as error:  # the sidecar has just stopped
-            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n")
+            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{error}\n")
         self._send(answer, with_body=with_body)
 
     def _not_allowed(self) -> None:
-        answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, "only GET and HEAD\n")
+        answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n")
         self._send(answer, with_body=True, allow="GET, HEAD")
 
     def _send(self, answer: Answer, *, with_body: bool, allow: str | None = None) -> None:
@@ -275,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        if answer.content_type == _HTML:
+        if answer.content_type == HTML:
             self.send_header("Content-Security-Policy", _PAGE_POLICY)
         if allow is not None:
             self.send_header("Allow", allow)

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hashroute._release import release
 from hashroute._ring import Pod, Ring
@@ -24,16 +24,24 @@ from hashroute.config import (
     settings_of,
     view_of,
 )
-from hashroute.errors import HashrouteError
+from hashroute.errors import ConfigurationError, EmptyViewError, HashrouteError
+from hashroute.reloads import fixed, refused, undone, unlike_the_record, unreadable
+from hashroute.views import ViewInForce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-
     from hashroute._ring import PodState
 
-__all__ = ["Change", "Controller", "NativeSidecar", "Reload", "movement"]
+__all__ = ["Change", "Controller", "NativeSidecar", "Reload"]
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long a change of the record may take: many times what it takes where voters answer."""
+
+_ARRIVAL_SECONDS_MAX: Final = 2.0
+"""How long a record that was agreed on may take to arrive here, which is a round trip."""
+
+_POLL_SECONDS: Final = 0.005
 
 
 class NativeSidecar(Protocol):
@@ -47,6 +55,9 @@ class NativeSidecar(Protocol):
 
     def snapshot(self) -> str:
         """Returns all figures at this moment as JSON."""
+
+    def change(self, change_json: str, patience_seconds: float) -> int:
+        """Makes one change of the quorum's record; returns the epoch of the record with it."""
 
     def stop(self, grace_seconds: float) -> bool:
         """Stops; returns whether all requests in flight finished within the grace."""
@@ -114,8 +125,12 @@ class Controller:
         ring = Ring.from_json(json.dumps(view_of(loaded.configuration, epoch=1)))
         self._lock = threading.Lock()
         self._in_force = _InForce(loaded, ring)
+        self._recorded: ViewInForce | None = None
         self._started_seconds = time.monotonic()
-        self._sidecar = start(_settings(loaded, ring))
+        settings = settings_of(loaded, json.loads(ring.to_json()))
+        # What a running node was told is fixed, also what the file said of the pods then.
+        self._node_settings = settings["quorum"]
+        self._sidecar = start(json.dumps(settings))
         self._listening = {
             transport: address
             for transport, address in self._sidecar.addresses().items()
@@ -130,9 +145,34 @@ class Controller:
         return self._in_force.loaded
 
     @property
+    def has_quorum(self) -> bool:
+        """Whether the record of a quorum counts, and not the file."""
+        return self._node_settings is not None
+
+    @property
     def ring(self) -> Ring:
-        """The ring in force."""
-        return self._in_force.ring
+        """The ring in force.
+
+        Raises:
+            EmptyViewError: no pod owns slots, as in a cluster that no process has joined yet.
+        """
+        ring = self.view().ring
+        if ring is None:
+            raise EmptyViewError("no pod owns slots: no process of one has joined the cluster")
+        return ring
+
+    def view(self) -> ViewInForce:
+        """Returns the view in force: that of the record, or of the file and what was changed since.
+
+        Before a record is known, the file's view is what requests are routed by.
+        """
+        record = self._record()
+        if record is None:
+            return ViewInForce.of_ring(self._in_force.ring)
+        recorded = self._recorded
+        if recorded is None or recorded.epoch != record["view"]["epoch"]:
+            recorded = self._recorded = ViewInForce.of_document(record["view"])
+        return recorded
 
     @property
     def listening(self) -> Mapping[str, str]:
@@ -163,7 +203,17 @@ class Controller:
         Raises:
             UnknownPodError: the view holds no such pod.
             EmptyViewError: no other pod owns slots.
+            ConfigurationError: it is to be undone under a quorum.
+            ChangeRefusedError: the quorum did not agree.
         """
+        if self.has_quorum:
+            if undo:
+                raise ConfigurationError(
+                    f"{pod} becomes active when its next process joins: restart it. Under a quorum "
+                    "a drain is for the process, not for the pod"
+                )
+            is_drained = self.view().pod(pod)["state"] == "draining"
+            return self._agree(None if is_drained else {"drain": {"pod": pod}})
         state: PodState = "active" if undo else "draining"
 
         def drained(ring: Ring) -> Ring:
@@ -178,6 +228,11 @@ class Controller:
             ConfigurationError: a value is wrong, or there is no address for what is served.
             DuplicatePodError: the view holds this pod already.
         """
+        if self.has_quorum:
+            raise ConfigurationError(
+                f"{pod} is added when its process joins: start it with [quorum] and pod = "
+                f'"{pod}". Under a quorum whoever owns slots has a process that holds a lease'
+            )
         section = read_pod(pod, values, self.loaded.configuration)
         written = section.model_dump(mode="json")
         added = Pod(
@@ -196,7 +251,11 @@ class Controller:
         Raises:
             UnknownPodError: the view holds no such pod.
             EmptyViewError: no other pod owns slots.
+            ChangeRefusedError: the quorum did not agree.
         """
+        if self.has_quorum:
+            self.view().pod(pod)
+            return self._agree({"remove": {"pod": pod}})
         return self._change(pod, lambda ring: ring.remove(pod))
 
     def reweight(self, pod: str, weight: float) -> Change:
@@ -205,7 +264,12 @@ class Controller:
         Raises:
             UnknownPodError: the view holds no such pod.
             WeightError: the weight is none.
+            ChangeRefusedError: the quorum did not agree.
         """
+        if self.has_quorum:
+            Ring({pod: weight})  # raises what is wrong with the weight
+            is_so = self.view().pod(pod)["weight"] == weight
+            return self._agree(None if is_so else {"reweight": {"pod": pod, "weight": weight}})
 
         def reweighted(ring: Ring) -> Ring:
             return ring if ring.pod(pod).weight == weight else ring.reweight(pod, weight)
@@ -219,21 +283,25 @@ class Controller:
             try:
                 loaded = load(before.loaded.file)
             except ConfigurationFileError as error:
-                return Reload(applied=False, findings=error.findings or (_unreadable(error),))
-            fixed = _fixed(before.loaded, loaded)
-            if fixed:
-                return Reload(applied=False, findings=(*loaded.warnings, *fixed))
+                return Reload(applied=False, findings=error.findings or (unreadable(error),))
+            kept = fixed(before.loaded, loaded)
+            if kept:
+                return Reload(applied=False, findings=(*loaded.warnings, *kept))
+            record = self._record()
             try:
-                ring = _next_ring(before.ring, loaded)
-                self._sidecar.apply(_settings(loaded, ring))
+                ring = before.ring if self.has_quorum else _next_ring(before.ring, loaded)
+                self._apply(loaded, ring, record)
             except HashrouteError as error:
-                return Reload(applied=False, findings=(*loaded.warnings, _refused(error)))
+                return Reload(applied=False, findings=(*loaded.warnings, refused(error)))
             self._in_force = _InForce(loaded, ring)
+        if record is not None:
+            unlike = unlike_the_record(loaded.configuration, record)
+            return Reload(applied=True, findings=(*loaded.warnings, *unlike))
         return Reload(
             applied=True,
             findings=loaded.warnings,
-            change=None if ring is before.ring else _difference(before.ring, ring),
-            undone=_undone(before, ring),
+            change=None if ring is before.ring else _between(before.ring, ring),
+            undone=undone(before.ring, ring, before.touched),
         )
 
     def stop(self, grace_seconds: float) -> bool:
@@ -251,37 +319,46 @@ class Controller:
             before = self._in_force
             ring = change(before.ring)
             if ring is not before.ring:
-                self._sidecar.apply(_settings(before.loaded, ring))
+                self._apply(before.loaded, ring, None)
                 self._in_force = _InForce(before.loaded, ring, before.touched | {pod})
-        return _difference(before.ring, ring)
+        return _between(before.ring, ring)
+
+    def _agree(self, change: Mapping[str, Any] | None) -> Change:
+        """Makes a change of the record; None is for what is so already."""
+        with self._lock:
+            before = self.view()
+            if change is not None:
+                epoch = self._sidecar.change(json.dumps(change), PATIENCE_SECONDS)
+                self._await_epoch(epoch)
+        return _difference(before, self.view())
+
+    def _await_epoch(self, epoch: int) -> None:
+        """Waits until the record of ``epoch`` is here; not for ever, for it holds all the same."""
+        latest = time.monotonic() + _ARRIVAL_SECONDS_MAX
+        while time.monotonic() < latest:
+            record = self._record()
+            if record is not None and record["epoch"] >= epoch:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _record(self) -> dict[str, Any] | None:
+        if not self.has_quorum:
+            return None
+        record: dict[str, Any] | None = self.snapshot()["quorum"]["record"]
+        return record
+
+    def _apply(self, loaded: Loaded, ring: Ring, record: Mapping[str, Any] | None) -> None:
+        view = json.loads(ring.to_json()) if record is None else record["view"]
+        settings = settings_of(loaded, view) | {"quorum": self._node_settings}
+        self._sidecar.apply(json.dumps(settings))
 
 
-def movement(before: Ring, after: Ring) -> tuple[int, int]:
-    """Returns how many slots have another owner, and how few any assignment could have moved.
-
-    Rings of different numbers of slots are compared slot by slot of the finer one.
-    """
-    import numpy as np  # a quarter of a second, and no sidecar that changes nothing needs it
-
-    slots = max(before.slots, after.slots)
-    ids = sorted({pod.id for ring in (before, after) for pod in ring.pods})
-    owners_before, owners_after = (_owners(ring, ids, slots) for ring in (before, after))
-    counts = [np.bincount(owners, minlength=len(ids)) for owners in (owners_before, owners_after)]
-    gains = np.maximum(counts[1] - counts[0], 0)
-    return int(np.count_nonzero(owners_before != owners_after)), int(gains.sum())
+def _between(before: Ring, after: Ring) -> Change:
+    return _difference(ViewInForce.of_ring(before), ViewInForce.of_ring(after))
 
 
-def _owners(ring: Ring, ids: list[str], slots: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    import numpy as np
-
-    place = {pod: index for index, pod in enumerate(ids)}
-    places = np.array([place[pod.id] for pod in ring.pods], dtype=np.int64)
-    # A slot is the high bits of a hash, so each of a coarser ring is a run of finer ones.
-    return np.repeat(places[ring.table], slots // ring.slots)
-
-
-def _difference(before: Ring, after: Ring) -> Change:
-    moved, least = movement(before, after)
+def _difference(before: ViewInForce, after: ViewInForce) -> Change:
+    moved, least = after.movement_from(before)
     return Change(
         epoch_before=before.epoch,
         epoch=after.epoch,
@@ -291,59 +368,9 @@ def _difference(before: Ring, after: Ring) -> Change:
     )
 
 
-def _settings(loaded: Loaded, ring: Ring) -> str:
-    return json.dumps(settings_of(loaded, json.loads(ring.to_json())))
-
-
 def _next_ring(ring: Ring, loaded: Loaded) -> Ring:
     """The ring of a file at the next epoch, or the same one if the file describes it."""
     same_epoch = Ring.from_json(json.dumps(view_of(loaded.configuration, epoch=ring.epoch)))
     if same_epoch.to_json() == ring.to_json():
         return ring
     return Ring.from_json(json.dumps(view_of(loaded.configuration, epoch=ring.epoch + 1)))
-
-
-def _fixed(before: Loaded, after: Loaded) -> list[Finding]:
-    """What the file changes and a running sidecar cannot: callers are connected on these terms."""
-    was, now = (one.configuration.model_dump(mode="json") for one in (before, after))
-    return [
-        Finding(
-            severity="error",
-            code="fixed_setting",
-            key=(section, name),
-            message="cannot change while the sidecar runs: callers are connected on these terms",
-            expected=json.dumps(old or ""),
-            got=json.dumps(now[section][name] or ""),
-            suggestion="set it back, or start another sidecar and stop this one",
-        )
-        for section in ("listen", "limits")
-        for name, old in was[section].items()
-        if old != now[section][name] and name != "shutdown_grace"
-    ]
-
-
-def _unreadable(error: ConfigurationFileError) -> Finding:
-    return Finding(severity="error", code="unreadable", key=(), message=str(error))
-
-
-def _refused(error: HashrouteError) -> Finding:
-    return Finding(severity="error", code=error.code, key=(), message=str(error))
-
-
-def _undone(before: _InForce, ring: Ring) -> tuple[str, ...]:
-    """What became of the pods that were changed at runtime, where the file says otherwise."""
-    was = {pod.id: pod for pod in before.ring.pods}
-    now = {pod.id: pod for pod in ring.pods}
-    texts: list[str] = []
-    for pod in sorted(before.touched):
-        if pod not in now and pod in was:
-            texts.append(f"{pod}: added at runtime, gone again")
-        elif pod in now and pod not in was:
-            texts.append(f"{pod}: removed at runtime, back again")
-        elif pod in now:
-            texts += [
-                f"{pod}: {field} {old} at runtime, {new} again"
-                for field in ("state", "weight", "zone", "grpc", "zmq")
-                if (old := getattr(was[pod], field)) != (new := getattr(now[pod], field))
-            ]
-    return tuple(texts)

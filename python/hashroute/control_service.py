@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,13 @@ from hashroute._proto.v1 import control_pb2 as pb
 from hashroute._proto.v1 import control_pb2_grpc as pb_grpc
 from hashroute.config import dotted
 from hashroute.errors import (
+    ChangeRefusedError,
+    DeadlineExceededError,
     DuplicatePodError,
     EmptyViewError,
     HashrouteError,
     StartError,
+    UnavailableError,
     UnknownPodError,
 )
 
@@ -52,6 +56,9 @@ _STATUS_CODES: Final[tuple[tuple[type[HashrouteError], grpc.StatusCode], ...]] =
     (UnknownPodError, grpc.StatusCode.NOT_FOUND),
     (DuplicatePodError, grpc.StatusCode.ALREADY_EXISTS),
     (EmptyViewError, grpc.StatusCode.FAILED_PRECONDITION),
+    (ChangeRefusedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (HashrouteError, grpc.StatusCode.INVALID_ARGUMENT),
 )
 
@@ -262,22 +269,20 @@ def _change(change: Change) -> pb.Change:
 
 
 def _view(controller: Controller) -> pb.View:
-    ring = controller.ring
+    view = controller.view()
+    document = view.document
     return pb.View(
-        epoch=ring.epoch,
-        slots=ring.slots,
-        epsilon=ring.epsilon,
-        seed=ring.seed,
-        digest=ring.digest,
+        **{name: document[name] for name in ("epoch", "slots", "epsilon", "seed")},
+        digest=view.digest,
         pods=[
             pb.Pod(
-                id=pod.id,
-                weight=pod.weight,
-                zone=pod.zone,
-                state=pb.PodState.Value(f"POD_STATE_{pod.state.upper()}"),
-                addresses=pb.Addresses(grpc=pod.grpc, zmq=pod.zmq),
+                id=pod["id"],
+                weight=pod["weight"],
+                zone=pod["zone"],
+                state=pb.PodState.Value(f"POD_STATE_{pod['state'].upper()}"),
+                addresses=pb.Addresses(**pod["addresses"]),
             )
-            for pod in ring.pods
+            for pod in view.pods
         ],
     )
 
@@ -288,6 +293,9 @@ def _status(controller: Controller) -> pb.Status:
         latency["buckets"] = [
             {"upper_bound": bound, "count": count} for bound, count in latency["buckets"]
         ]
+    node = status.pop("quorum", None)
+    if node is not None:
+        status["quorum"] = json.dumps(node)
     # The native snapshot and the message have the same names; what is newer is left out.
     return ParseDict(status, pb.Status(), ignore_unknown_fields=True)
 

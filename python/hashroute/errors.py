@@ -27,6 +27,14 @@
     │   ├── ResourceExhaustedError           a stated limit was reached
     │   ├── UnavailableError                 no pod took it; or it was lost on the way
     │   │   └── NoPodError                   no pod is left to try
+    │   ├── WriteRefusedError                the pod may not write that now: nothing was applied
+    │   │   ├── NotOwnerError                another process owns it
+    │   │   ├── StaleTermError               it was routed by an older owner's term
+    │   │   ├── BehindError                  it was routed by a record that the pod has not seen yet
+    │   │   ├── MovingError                  it is on its way to another owner
+    │   │   ├── NoLeaseError                 no majority of voters answers the pod
+    │   │   └── UntaggedError                it does not say by which record it was routed
+    │   ├── ChangeRefusedError               a change of the record cannot be made
     │   └── DeadlineExceededError (TimeoutError) no answer in time: the outcome is unknown
     ├── StartError             (OSError)     the sidecar could not start: an address in use, ...
     ├── ClosedError            (ValueError)  the object was closed, or stopped, before the call
@@ -56,6 +64,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CATALOGUE",
     "ArgumentTypeError",
+    "BehindError",
+    "ChangeRefusedError",
     "ClosedError",
     "ConfigurationError",
     "ConfigurationFileError",
@@ -72,7 +82,10 @@ __all__ = [
     "KeyTypeError",
     "MalformedRequestError",
     "MissingKeyError",
+    "MovingError",
+    "NoLeaseError",
     "NoPodError",
+    "NotOwnerError",
     "Outcome",
     "ParameterError",
     "PlanError",
@@ -80,12 +93,15 @@ __all__ = [
     "RequestError",
     "ResourceExhaustedError",
     "SettingError",
+    "StaleTermError",
     "StartError",
     "TooManyPodsError",
     "UnavailableError",
     "UnknownPodError",
+    "UntaggedError",
     "ViewFormatError",
     "WeightError",
+    "WriteRefusedError",
     "of_code",
 ]
 
@@ -234,17 +250,30 @@ class ConfigurationFileError(ConfigurationError):
 
 
 class PlanError(ConfigurationError):
-    """No plan of such steps exists between the two rings; the message says why."""
+    """No such plan exists, or this one belongs to another ring; the message says why."""
 
     code = "plan"
-    situations = ("slots_differ", "zero_slots_per_step", "no_slack")
+    situations = (
+        "slots_differ",
+        "zero_slots_per_step",
+        "zero_warm_up_steps",
+        "no_slack",
+        "other_ring",
+    )
 
 
 class SettingError(ConfigurationError):
-    """A setting of the sidecar cannot be used. ``setting`` names it, such as ``load.c``."""
+    """A setting cannot be used. ``setting`` names it, such as ``load.c`` or ``quorum.voters``."""
 
     code = "setting"
-    situations = ("settings_malformed", "setting_out_of_range", "setting_fixed", "stale_epoch")
+    situations = (
+        "settings_malformed",
+        "setting_out_of_range",
+        "setting_fixed",
+        "stale_epoch",
+        "lease_unsafe",
+        "tls",
+    )
 
     def __init__(self, message: str, *, setting: str | None = None) -> None:
         super().__init__(message)
@@ -334,6 +363,7 @@ class UnavailableError(RequestError):
     """
 
     code = "unavailable"
+    situations = ("quorum_unreachable",)
 
     def __init__(
         self, message: str, *, outcome: Outcome | None = None, pod: str | None = None
@@ -352,18 +382,136 @@ class DeadlineExceededError(RequestError, TimeoutError):
     """No answer came in time. The request may have been carried out: never treat it as failed."""
 
     code = "deadline_exceeded"
+    situations = ("change_unknown",)
     outcome: Outcome | None = "unknown"
 
 
+class WriteRefusedError(RequestError):
+    """A write was not accepted where it arrived; nothing was applied.
+
+    Routers repeat what may be repeated; who sees this has no router in between, or one whose
+    patience is over.
+
+    Attributes:
+        slot: what was to be written; None if it was a group, or is not known.
+        group: the same for a group.
+        epoch: the record by which the pod decided; None if it has none or did not say.
+        owner: the pod that owns it by that record; None if nobody does, or it is not known.
+        term: the term of what was to be written by that record, where that is the reason.
+        got: the term or epoch that came with the write, where that is the reason.
+    """
+
+    code = "write_refused"
+    retry = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Outcome | None = None,
+        pod: str | None = None,
+        slot: int | None = None,
+        group: str | None = None,
+        epoch: int | None = None,
+        owner: str | None = None,
+        term: int | None = None,
+        got: int | None = None,
+    ) -> None:
+        super().__init__(message, outcome=outcome, pod=pod)
+        self.slot = slot
+        self.group = group
+        self.epoch = epoch
+        self.owner = owner
+        self.term = term
+        self.got = got
+
+
+class NotOwnerError(WriteRefusedError):
+    """Another process owns what was to be written: ``owner``, at ``epoch``."""
+
+    code = "not_owner"
+
+
+class StaleTermError(WriteRefusedError):
+    """The write was routed by an older owner's term: ``got``, and the present one is ``term``."""
+
+    code = "stale_term"
+
+
+class BehindError(WriteRefusedError):
+    """The write was routed by epoch ``got``, and the pod knows ``epoch``: it is catching up."""
+
+    code = "behind"
+
+
+class MovingError(WriteRefusedError):
+    """What was to be written is on its way to another owner: try again in a moment."""
+
+    code = "moving"
+
+
+class NoLeaseError(WriteRefusedError):
+    """No majority of voters answers the pod, so it may write nothing."""
+
+    code = "no_lease"
+
+
+class UntaggedError(WriteRefusedError):
+    """The write does not say by which record it was routed: it has to come through a router."""
+
+    code = "untagged"
+    retry = False
+
+
+class ChangeRefusedError(RequestError):
+    """A change of the quorum's record cannot be made, or was not agreed on; nothing was changed."""
+
+    code = "change_refused"
+    situations = (
+        "voters",
+        "unknown_voter",
+        "unknown_group",
+        "duplicate_group",
+        "not_a_candidate",
+        "no_writer",
+        "already_writer",
+        "changes_waiting",
+        "not_agreed",
+        "record_malformed",
+        "change_malformed",
+        "no_record",
+        "not_a_voter",
+        "already_a_voter",
+        "same_voter",
+        "founded_already",
+        "found_refused",
+    )
+
+
 class StartError(HashrouteError, OSError):
-    """A sidecar or server could not start. ``address`` is the address concerned, if one is."""
+    """A sidecar, a server or a quorum's node could not start; nothing of it is left running.
+
+    ``address`` and ``path`` are the address and the file concerned, if one is.
+    """
 
     code = "start"
-    situations = ("address_in_use", "address_not_usable", "thread_not_started")
+    situations = (
+        "address_in_use",
+        "address_not_usable",
+        "thread_not_started",
+        "disk",
+        "disk_damaged",
+        "disk_in_use",
+        "other_cluster",
+        "stalls_too_long",
+    )
 
-    def __init__(self, message: str, *, address: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, address: str | None = None, path: str | None = None
+    ) -> None:
         super().__init__(message)
         self.address = address
+        self.path = path
 
 
 class ClosedError(HashrouteError, ValueError):

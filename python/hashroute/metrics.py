@@ -13,30 +13,47 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from hashroute.quorum_metrics import metrics_of_node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["registry_of"]
+__all__ = ["registry_of", "registry_of_node"]
 
 Status = dict[str, Any]
 
 
 def registry_of(status: Callable[[], Status]) -> CollectorRegistry:
-    """Returns a registry that asks ``status`` for the figures at each scrape."""
+    """Returns a registry that asks a sidecar's ``status`` for the figures at each scrape."""
+    parts = (_of_requests, _of_pods, _of_the_sidecar, _of_writes, _of_the_guard, _of_the_quorum)
+    return _registry(status, *parts, _of_host)
+
+
+def registry_of_node(status: Callable[[], Status]) -> CollectorRegistry:
+    """Returns a registry that asks a voter's ``status`` for the figures at each scrape."""
+    return _registry(status, _of_the_quorum, _of_host)
+
+
+def _registry(
+    status: Callable[[], Status], *parts: Callable[[Status], Iterator[Metric]]
+) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_StatusCollector(status))
+    registry.register(_StatusCollector(status, parts))
     return registry
 
 
 class _StatusCollector(Collector):
-    def __init__(self, status: Callable[[], Status]) -> None:
-        self._status = status
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        parts: tuple[Callable[[Status], Iterator[Metric]], ...],
+    ) -> None:
+        self._status, self._parts = status, parts
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        yield from _of_requests(status)
-        yield from _of_pods(status)
-        yield from _of_the_sidecar(status)
+        for part in self._parts:
+            yield from part(status)
 
 
 def _of_requests(status: Status) -> Iterator[Metric]:
@@ -130,9 +147,6 @@ def _of_pods(status: Status) -> Iterator[Metric]:
 def _of_the_sidecar(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("hashroute_view_epoch", "Epoch in force.", value=status["epoch"])
     yield GaugeMetricFamily("hashroute_slots", "Number of slots.", value=status["slots"])
-    yield GaugeMetricFamily(
-        "hashroute_uptime_seconds", "Time since the start.", value=status["uptime_seconds"]
-    )
     age = GaugeMetricFamily(
         "hashroute_loop_age_seconds", "Time since a native loop last turned.", labels=("loop",)
     )
@@ -142,6 +156,81 @@ def _of_the_sidecar(status: Status) -> Iterator[Metric]:
     info = InfoMetricFamily("hashroute_ring", "What decides which pod owns which key.")
     info.add_metric((), {"digest": status["digest"], "release": status["version"]})
     yield info
+
+
+def _of_writes(status: Status) -> Iterator[Metric]:
+    writes = status.get("writes")
+    if writes is None:
+        return
+    yield CounterMetricFamily(
+        "hashroute_writes_repeated",
+        "Writes sent again because a pod did not accept them.",
+        value=writes["repeated"],
+    )
+    yield CounterMetricFamily(
+        "hashroute_writes_given_up",
+        "Writes that ended because no pod accepted them in time.",
+        value=writes["given_up"],
+    )
+    yield _by_label(
+        "hashroute_writes_refused_by_pods",
+        "Refusals that pods answered writes with.",
+        "reason",
+        writes["refused"],
+    )
+    yield CounterMetricFamily(
+        "hashroute_reads_stale",
+        "Reads routed while no majority of voters was heard.",
+        value=writes["stale"],
+    )
+
+
+def _of_the_guard(status: Status) -> Iterator[Metric]:
+    guard = status.get("guard")
+    if guard is None:
+        return
+    yield CounterMetricFamily(
+        "hashroute_guard_passed", "Requests to the guard that are no writes.", value=guard["passed"]
+    )
+    yield CounterMetricFamily(
+        "hashroute_guard_turned_away",
+        "Connections, requests and messages turned away before they were judged.",
+        value=guard["turned_away"],
+    )
+    answers = CounterMetricFamily(
+        "hashroute_guard_answers",
+        "Answers of the guard, by transport and status.",
+        labels=("transport", "code"),
+    )
+    for count in guard["by_status"]:
+        answers.add_metric((count["transport"], count["code"]), count["count"])
+    yield answers
+    for key, name, meaning in (
+        ("connections", "hashroute_guard_connections", "Open connections to the guard."),
+        ("requests_in_flight", "hashroute_guard_in_flight", "Requests at the guard."),
+    ):
+        gauge = GaugeMetricFamily(name, meaning, labels=("transport",))
+        for transport, value in guard[key].items():
+            gauge.add_metric((transport,), value)
+        yield gauge
+
+
+def _by_label(name: str, meaning: str, label: str, counts: dict[str, int]) -> Metric:
+    counter = CounterMetricFamily(name, meaning, labels=(label,))
+    for value, count in counts.items():
+        counter.add_metric((value,), count)
+    return counter
+
+
+def _of_the_quorum(status: Status) -> Iterator[Metric]:
+    if status.get("quorum") is not None:
+        yield from metrics_of_node(status["quorum"])
+
+
+def _of_host(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "hashroute_uptime_seconds", "Time since the start.", value=status["uptime_seconds"]
+    )
 
 
 def _bound(seconds: float | str | None) -> str:

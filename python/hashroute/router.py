@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Literal
 from hashroute._hashroute import Route
 from hashroute._hashroute import Router as NativeRouter
 from hashroute._ring import Pod, PodState, Ring
-from hashroute.errors import ArgumentTypeError
+from hashroute.errors import ArgumentTypeError, ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
     from hashroute._ring import Pods
+    from hashroute._sources import Source
+    from hashroute.cluster import Tls
 
 __all__ = [
     "Health",
@@ -40,6 +42,8 @@ __all__ = [
 
 Transport = Literal["grpc", "zmq", "any"]
 """Over what a program talks to the pods; with ``any``, pods need no address."""
+
+CONNECT_SECONDS = 10.0
 
 Health = Literal["up", "suspect", "down"]
 """``suspect`` pods answer probes but not requests; they take requests if no pod is up."""
@@ -152,9 +156,10 @@ class Router(NativeRouter):
         ConfigurationError: as :class:`Ring`, or a number is out of range.
     """
 
-    __slots__ = ("_changing", "_ring")
+    __slots__ = ("_changing", "_ring", "_source")
     _ring: Ring
     _changing: threading.Lock
+    _source: Source | None
 
     def __new__(
         cls,
@@ -180,12 +185,89 @@ class Router(NativeRouter):
         )
         router._ring = ring
         router._changing = threading.Lock()
+        router._source = None
+        return router
+
+    @classmethod
+    def connect(
+        cls,
+        target: str | Sequence[str],
+        *,
+        cluster: str | None = None,
+        tls: Tls | None = None,
+        timeout_seconds: float = CONNECT_SECONDS,
+        stale_after_seconds: float = 1.0,
+        c: float = 1.25,
+        floor: int = 16,
+        health: HealthOptions | None = HealthOptions(),
+        retries: Retries = Retries(),
+        transport: Transport | None = None,
+    ) -> Self:
+        """Returns a router that follows a quorum or a sidecar: what they agree on counts here too.
+
+        A change reaches the router as it is made, and needs no restart. With a quorum it knows who
+        may write: ``route.term`` and ``route.epoch`` are those of the record.
+
+        Args:
+            target: with ``cluster``, ``host:port`` of voters to learn the cluster from; without,
+                the control address of a sidecar, whose view is followed.
+            cluster: the name of the cluster.
+            tls: certificates for the quorum; None for connections in the clear.
+            timeout_seconds: how long to wait for the first record, or view.
+            stale_after_seconds: without a word of a majority of voters, or of the sidecar, for so
+                long, :attr:`is_stale` is true.
+            c: as for a router that is made of pods.
+            floor: the same.
+            health: the same.
+            retries: the same.
+            transport: the same.
+
+        Raises:
+            UnavailableError: nothing was heard in time; the text says of whom.
+            ConfigurationError: an argument says nothing.
+            StartError: the system gives no thread.
+        """
+        from hashroute._sources import QuorumSource, SidecarSource
+
+        source: Source
+        if cluster is not None:
+            voters = [target] if isinstance(target, str) else target
+            source = QuorumSource(voters, cluster, tls, stale_after_seconds)
+        elif isinstance(target, str):
+            source = SidecarSource(target, stale_after_seconds)
+        else:
+            raise ParameterError(
+                "to follow a quorum, name its cluster: Router.connect(voters, cluster=…); to "
+                "follow a sidecar, give its control address",
+                parameter="cluster",
+            )
+        try:
+            ring = source.first_ring(timeout_seconds)
+            router = cls(
+                ring, c=c, floor=floor, health=health, retries=retries, transport=transport
+            )
+            source.feed(router)
+        except BaseException:
+            source.close()
+            raise
+        router._source = source
         return router
 
     @property
     def ring(self) -> Ring:
         """The ring in force."""
+        if self._source is not None and self.view().epoch != self._ring.epoch:
+            with self._changing:
+                self._ring = Ring._of(self.view(), self._ring)  # noqa: SLF001 - of this package
         return self._ring
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what this router goes by may be old: it heard nothing lately of whom it follows.
+
+        Always false for a router that follows nobody.
+        """
+        return self._source is not None and self._source.is_stale
 
     def add(self, pod: str | Pod, *, weight: float = 1.0, zone: str | None = None) -> None:
         """Adds a pod; see :meth:`Ring.add`. Requests in flight are not disturbed."""
@@ -215,7 +297,7 @@ class Router(NativeRouter):
 
     def status(self) -> Status:
         """Returns how the pods do at this moment."""
-        ring = self._ring
+        ring = self.ring
         return Status(
             epoch=ring.epoch,
             digest=ring.digest,
@@ -231,8 +313,10 @@ class Router(NativeRouter):
         )
 
     def close(self) -> None:
-        """Stops probing: health stays as it is from now on. Routing itself goes on."""
-        self.stop_probing()
+        """Stops probing and following: all stays as it is from now on. Routing itself goes on."""
+        self.stop()
+        if self._source is not None:
+            self._source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -257,9 +341,13 @@ class Router(NativeRouter):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Router over {self.transport}: {self._ring!r}, {self.in_flight} in flight>"
+        return f"<Router over {self.transport}: {self.ring!r}, {self.in_flight} in flight>"
 
     def _change(self, change: Callable[[Ring], Ring]) -> None:
+        if self._source is not None:
+            raise ConfigurationError(
+                f"this router follows {self._source}: what it routes by is changed there"
+            )
         # Two changes at once must not both start from the same ring, or one of them is lost.
         with self._changing:
             ring = change(self._ring)

@@ -9,6 +9,8 @@ from hashroute import Ring
 from hashroute.control import Controller
 from hashroute.errors import SettingError
 
+from tests.python.quorum_double import ClusterDouble
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +31,16 @@ zone = "rack-2"
 """
 
 
+QUORUM = """\
+[quorum]
+cluster = "desk-7"
+voters = ["127.0.0.1:9010", "127.0.0.1:9011", "127.0.0.1:9012"]
+pod = "pod-a"
+[quorum.groups.fix]
+candidates = ["pod-a", "pod-b", "pod-c"]
+"""
+
+
 class SidecarDouble:
     """Answers as the native sidecar does, without a socket."""
 
@@ -39,9 +51,13 @@ class SidecarDouble:
         self.in_flight: dict[str, int] = {}
         self.refuses: str | None = None
         self.stopped_with: float | None = None
+        node = self.told[0]["quorum"]
+        pods = [pod["id"] for pod in self.told[0]["view"]["pods"]]
+        self.cluster = None if node is None else ClusterDouble(*pods)
+        self.member = None if node is None else node["pod"]
 
     def addresses(self) -> dict[Any, str | None]:
-        return {"grpc": "127.0.0.1:9000", "zmq": "tcp://127.0.0.1:9001"}
+        return {"grpc": "127.0.0.1:9000", "zmq": "tcp://127.0.0.1:9001", "quorum": None}
 
     def apply(self, settings_json: str) -> None:
         if self.refuses is not None:
@@ -52,8 +68,15 @@ class SidecarDouble:
         self.stopped_with = grace_seconds
         return True
 
+    def change(self, change_json: str, patience_seconds: float) -> int:
+        assert patience_seconds > 0
+        return self.cluster.change(json.loads(change_json))
+
     def snapshot(self) -> str:
-        ring = Ring.from_json(json.dumps(self.told[-1]["view"]))
+        record = self.cluster.record if self.cluster is not None else None
+        view = self.told[-1]["view"] if record is None else record["view"]
+        is_owned = record is None or record["digest"] is not None
+        ring = Ring.from_json(json.dumps(view if is_owned else self.told[0]["view"]))
         return json.dumps(
             {
                 "epoch": ring.epoch,
@@ -82,6 +105,17 @@ class SidecarDouble:
                     }
                 ],
                 "loop_age_ms": self.loop_age_ms,
+                "writes": {"repeated": 5, "given_up": 1, "refused": {"not-owner": 4}, "stale": 2},
+                "guard": {
+                    "admitted": 40,
+                    "refused": {"not-owner": 3},
+                    "passed": 8,
+                    "turned_away": 1,
+                    "by_status": [{"transport": "grpc", "code": "OK", "count": 48}],
+                    "connections": {"grpc": 2},
+                    "requests_in_flight": {"grpc": 1},
+                },
+                "quorum": None if self.cluster is None else self.cluster.snapshot(self.member),
             }
         )
 

@@ -12,6 +12,7 @@ import pytest
 from hashroute import Ring, admin
 from hashroute.admin import AdminServer
 from hashroute.errors import StartError
+from hashroute.pages import SidecarPages
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.python.sidecar_double import CONFIGURATION, SidecarDouble, controller_of
@@ -30,7 +31,7 @@ class Site:
 
     def __init__(self, controller: Controller, sidecar: SidecarDouble) -> None:
         self.controller, self.sidecar = controller, sidecar
-        self.server = AdminServer(controller, "127.0.0.1:0")
+        self.server = AdminServer(SidecarPages(controller), "127.0.0.1:0")
         host, _, port = self.server.address.rpartition(":")
         self.place = (host, int(port))
 
@@ -237,11 +238,11 @@ def test_garbage_is_answered_or_cut_and_disturbs_nobody(site: Site, garbage: byt
 
 def test_a_port_in_use_is_a_clear_error(site: Site) -> None:
     with pytest.raises(StartError, match=r"listen\.admin") as raised:
-        AdminServer(site.controller, site.server.address)
+        AdminServer(SidecarPages(site.controller), site.server.address)
     assert raised.value.address == site.server.address
 
 
 def test_stopping_frees_the_port(site: Site) -> None:
     site.server.stop()
-    again = AdminServer(site.controller, site.server.address)
+    again = AdminServer(SidecarPages(site.controller), site.server.address)
     again.stop()

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA: dict[str, Any] = json.loads((ROOT / "python/hashroute/config.schema.json").read_text())
-EXAMPLES = [ROOT / "examples/hashroute.toml"]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.toml"))
 
 
 def test_schema_and_references_are_up_to_date() -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hashroute import Ring
-from hashroute.control import Controller, movement
 from hashroute.errors import (
     ConfigurationError,
     DuplicatePodError,
@@ -14,11 +13,14 @@ from hashroute.errors import (
     UnknownPodError,
     WeightError,
 )
+from hashroute.views import movement
 
 from tests.python.sidecar_double import CONFIGURATION, SidecarDouble, controller_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hashroute.control import Controller
 
 
 @pytest.fixture

@@ -5,18 +5,19 @@ Exit codes of every command: 0 what was asked for holds, 1 it does not, 2 it cou
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final
 
 import click
 
 from hashroute._release import release
+from hashroute.cli._lazy import LazyGroup
 
 __all__ = ["main"]
 
 # Name -> the line that `hashroute --help` shows, so that it imports no command.
 COMMANDS: Final = {
     "proxy": "Run the sidecar.",
+    "voter": "Run a witness: a voter without a pod.",
     "check": "Check a configuration file and show every error in it.",
     "route": "Show which pod owns a key.",
     "plan": "Show what a change of the pods would move.",
@@ -27,31 +28,17 @@ COMMANDS: Final = {
     "remove": "Remove a pod from a running sidecar.",
     "reweight": "Change how much a pod of a running sidecar owns.",
     "reload": "Make a running sidecar read its configuration again.",
+    "quorum": "Found, watch and change a cluster with one writer.",
     "demo": "Watch pods die, freeze, leave and join under real traffic.",
     "bench": "Time the ring on this machine, beside its peers.",
     "completion": "Print the script that completes commands in a shell.",
 }
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(f"hashroute.cli.{cmd_name}"), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 @click.command(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    package="hashroute.cli",
+    summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:

@@ -159,6 +159,9 @@ def as_exit(error: Any, control: str) -> click.ClickException:
     }
     if error.code() in refusals:
         return Failed(error.details())
+    if any(name == "hashroute-error" for name, _ in error.trailing_metadata() or ()):
+        # The sidecar answered: it is the quorum that did not.
+        return CouldNotRun(error.details())
     if error.code() == grpc.StatusCode.UNAVAILABLE:
         return CouldNotRun(
             f"no sidecar answers at {control}: start one with `hashroute proxy`, or give the "

@@ -44,7 +44,8 @@ def add(
 ) -> None:
     """Add POD to a running sidecar; it gets its share of the slots at once.
 
-    It lasts until the next reload; to keep it, write it into the configuration too.
+    It lasts until the next reload; to keep it, write it into the configuration too. Under a quorum
+    it is refused: a pod is added when its process joins.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

@@ -49,7 +49,8 @@ def drain(pod: str, control: str, wait_seconds: float | None, *, undo: bool, as_
     """Let POD finish what it has and give it nothing new.
 
     Its slots go to the others at once. It lasts until the next reload; to keep it, write
-    state = "draining" into the configuration.
+    state = "draining" into the configuration. Under a quorum it hands over all that it writes, for
+    every router, and its next process ends that; --undo is refused.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

@@ -37,7 +37,8 @@ def reload(control: str, *, as_json: bool) -> None:
     """Make a running sidecar read its configuration again, as SIGHUP does.
 
     No request fails of it. Changes made by drain, add, remove and reweight end here: the file is
-    the truth. What was undone is shown.
+    the truth. What was undone is shown. Under a quorum the record is the truth for pods and groups,
+    and it is shown where the file says otherwise.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

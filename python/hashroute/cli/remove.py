@@ -31,7 +31,8 @@ hashroute drain --wait-seconds 30 pod-b && hashroute remove pod-b
 def remove(pod: str, control: str, *, as_json: bool) -> None:
     """Remove POD from a running sidecar; requests that it has in flight are not cut off.
 
-    It lasts until the next reload; to keep it, remove the pod from the configuration too.
+    It lasts until the next reload; to keep it, remove the pod from the configuration too. Under a
+    quorum the record is changed, for every router, and it lasts.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

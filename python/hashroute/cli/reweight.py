@@ -33,7 +33,8 @@ hashroute reweight pod-a 0.5
 def reweight(pod: str, weight: float, control: str, *, as_json: bool) -> None:
     """Change how much POD owns relative to the others.
 
-    It lasts until the next reload; to keep it, write it into the configuration too.
+    It lasts until the next reload; to keep it, write it into the configuration too. Under a quorum
+    the record is changed, for every router, and it lasts.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

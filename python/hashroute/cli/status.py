@@ -20,6 +20,7 @@ from hashroute.cli._common import (
     stub,
     table,
 )
+from hashroute.cli._watching import interval_option, show_lines, show_screens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,14 +58,7 @@ hashroute status --ready && echo "pods are up"
     )
 )
 @control_option
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option(
-    "--interval-ms",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(50, 60_000),
-    help="Time between two looks of --watch.",
-)
+@interval_option
 @click.option("--ready", is_flag=True, help="Exit with 1 unless each transport has a pod up.")
 @json_option
 def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json: bool) -> None:
@@ -81,7 +75,7 @@ def status(control: str, interval_ms: int, *, watch: bool, ready: bool, as_json:
     with stub(control) as service:
         now = call(service.GetStatus, pb.GetStatusRequest(), control).status
     if as_json:
-        print_json(plain(now))
+        print_json(_fields(now))
     else:
         click.echo(render(now))
     if ready and not _is_ready(now):
@@ -97,8 +91,44 @@ def render(now: pb.Status) -> str:
     requests = f"{totals.requests:,} requests  {totals.retries:,} retries"
     turned_away = f"{totals.refused:,} turned away"
     unpaid = f"{totals.retry_budget_exhausted:,} not retried for want of budget"
+    lines = [f"{ring}  {process}", listen, f"{requests}  {unpaid}  {turned_away}"]
+    if now.HasField("quorum"):
+        lines += _quorum_lines(json.loads(now.quorum))
     pods = table(HEAD, [_row(pod) for pod in now.pods], right=RIGHT)
-    return f"{ring}  {process}\n{listen}\n{requests}  {unpaid}  {turned_away}\n\n{pods}"
+    return "\n".join([*lines, "", pods])
+
+
+def _fields(now: pb.Status) -> dict[str, Any]:
+    """Returns the status as JSON has it, with the figures of the quorum as what they are."""
+    return plain(now) | {"quorum": json.loads(now.quorum) if now.HasField("quorum") else None}
+
+
+def _quorum_lines(node: dict[str, Any]) -> list[str]:
+    record, member = node["record"], node["member"]
+    if record is None:
+        return [f"quorum {node['cluster']}  not founded yet, or no voter is reached"]
+    connected = sum(voter["is_connected"] for voter in node["voters"])
+    facts = [f"quorum {node['cluster']}", f"epoch {node['epoch']}"]
+    facts.append(f"{connected} of {len(node['voters'])} voters connected")
+    if node["is_stale"]:
+        facts.append("stale: no majority of voters is heard")
+    if member is not None:
+        facts.append(_lease(member))
+        facts.append(f"{member['admitted']:,} writes admitted")
+        facts.append(f"{sum(member['refused'].values()):,} refused")
+        facts.append(f"a new writer within {node['recovery_promise_ms']:.0f} ms")
+    groups = [
+        f"{group['name']} is led by {group['leader'] or 'nobody'} (term {group['term']})"
+        for group in record["groups"]
+    ]
+    warnings = [f"warning: {text}" for text in node["warnings"]]
+    return ["  ".join(facts), *groups, *warnings]
+
+
+def _lease(member: dict[str, Any]) -> str:
+    if member["holds_lease"]:
+        return f"{member['pod']} holds its lease, {member['lease_margin_ms']:.0f} ms left"
+    return f"{member['pod']} holds no lease: it writes nothing"
 
 
 def _row(pod: pb.PodStatus) -> tuple[str, ...]:
@@ -131,20 +161,10 @@ def _is_ready(now: pb.Status) -> bool:
 def _watch(control: str, interval_ms: int, *, as_json: bool) -> None:
     with stub(control) as service:
         looks = _looks(service, interval_ms, control)
-        from rich.console import Console
-
-        console = Console()
-        # A dumb terminal, such as one of an editor or a log, cannot go back to redraw.
-        if as_json or not console.is_terminal or console.is_dumb_terminal:
-            for now in looks:
-                click.echo(json.dumps(plain(now)) if as_json else f"{render(now)}\n")
-            return
-        from rich.live import Live
-        from rich.text import Text
-
-        with Live(console=console, auto_refresh=False, screen=True) as live:
-            for now in looks:
-                live.update(Text(render(now), no_wrap=True, overflow="crop"), refresh=True)
+        if as_json:
+            show_lines(json.dumps(_fields(now)) for now in looks)
+        else:
+            show_screens(render(now) for now in looks)
 
 
 def _looks(service: Any, interval_ms: int, control: str) -> Iterator[pb.Status]:

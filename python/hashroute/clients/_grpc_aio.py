@@ -16,7 +16,7 @@ from hashroute.clients._grpc_aio_calls import (
     UnaryStreamCall,
     UnaryUnaryCall,
 )
-from hashroute.clients._grpc_exchange import Attempt, Client, Exchange
+from hashroute.clients._grpc_exchange import Attempt, Client, Sending
 from hashroute.clients._replay_aio import AsyncReplay
 from hashroute.errors import HashrouteError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from hashroute._hashroute import Request
     from hashroute.clients._grpc_pods import PodChannel
     from hashroute.clients._keys import Metadata
     from hashroute.router import Router
@@ -173,20 +172,20 @@ class _Method:
         Raises:
             ClosedError: the channel was closed.
         """
-        metadata = tuple(metadata or ())
         replay = AsyncReplay(request) if self.kind.startswith("stream_") else None
+        message = self._serializer(request) if self._is_raw and self._serializer else None
+        sent = request if message is None else message
+        sending = Sending(
+            timeout,
+            tuple(metadata or ()),
+            wait_for_ready,
+            lambda: replay is None or replay.is_whole,
+        )
+        looked_into = request if replay is None else None
         try:
-            begun, sent = self._begin(request, metadata, is_stream=replay is not None)
+            exchange = self._client.begin(self._method, looked_into, message, sending)
         except HashrouteError as error:
             return self.call(error, lambda _: None)
-        exchange: Exchange[aio.Channel] = Exchange(
-            self._client,
-            begun,
-            timeout=timeout,
-            metadata=metadata,
-            wait_for_ready=wait_for_ready,
-            is_whole=lambda: replay is None or replay.is_whole,
-        )
 
         def open_call(attempt: Attempt[aio.Channel]) -> Any:
             return self._open(attempt.leased)(
@@ -199,14 +198,6 @@ class _Method:
         call = self.call(exchange, open_call)
         call._replay = replay  # noqa: SLF001 - of the call from here on
         return call
-
-    def _begin(self, request: Any, metadata: Metadata, *, is_stream: bool) -> tuple[Request, Any]:
-        """Begins the request; returns it with the message to send."""
-        if is_stream:
-            return self._client.begin(self._method, metadata, None, None), None
-        message = self._serializer(request) if self._is_raw and self._serializer else None
-        begun = self._client.begin(self._method, metadata, request, message)
-        return begun, request if message is None else message
 
     def _open(self, pod: PodChannel[aio.Channel]) -> Any:
         """What starts a call of this method at the pod."""

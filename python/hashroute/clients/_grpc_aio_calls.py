@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from grpc import aio
 
-from hashroute.clients._grpc_exchange import HEADER_OUTCOME, Attempt, Exchange, status_of
-from hashroute.clients._grpc_verdicts import Failing, failing
-from hashroute.errors import ClosedError, HashrouteError, UnavailableError
+from hashroute.clients._grpc_aio_ends import CancelledCall, RefusedCall, end_of
+from hashroute.clients._grpc_exchange import Answered, Exchange, Later
+from hashroute.clients._waiting import Pause
+from hashroute.errors import ClosedError, HashrouteError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
+    import grpc
+
+    from hashroute.clients._grpc_aio_ends import AioAttempt
     from hashroute.clients._replay_aio import AsyncReplay
 
-    AioAttempt = Attempt[aio.Channel]
     AioExchange = Exchange[aio.Channel]
     OpenCall = Callable[[AioAttempt], Any]
 
@@ -34,13 +37,18 @@ class _RoutedCall(aio.Call):
         self._final: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._callbacks: list[Callable[[Any], None]] = []
         self._replay: AsyncReplay | None = None
-        self._inner: Any = None
+        # What is waited for at no pod, and who waits: one task for all who ask.
+        self._later: Later | None = None
+        self._unpaused = asyncio.Event()
+        self._going: asyncio.Task[bool] | None = None
         if isinstance(exchange, HashrouteError):
-            self._end(RefusedCall(exchange))
+            self._inner: Any = RefusedCall(exchange)
+            self._final.set_result(None)
             return
+        self._inner = RefusedCall(RequestError("the call was not sent yet"))
         self._exchange = exchange
         try:
-            self._open()
+            self._go(exchange.begin())
         except ClosedError:
             raise
         except HashrouteError as error:
@@ -51,7 +59,8 @@ class _RoutedCall(aio.Call):
         if self._final.done():
             return False
         self._is_cancelled = True
-        return bool(self._inner.cancel())
+        self._unpaused.set()
+        return bool(self._inner.cancel()) or self._later is not None
 
     def cancelled(self) -> bool:
         """Returns whether the call ended by :meth:`cancel`."""
@@ -100,74 +109,102 @@ class _RoutedCall(aio.Call):
 
     async def wait_for_connection(self) -> None:
         """Waits until the present attempt has a connection."""
+        while self._later is not None:
+            await self._goes_on(self._inner)
         await self._inner.wait_for_connection()
 
     def _started(self) -> None:
         if not self._final.done():
             self._exchange.response_started = True
 
-    def _open(self) -> None:
-        """Starts the next attempt.
-
-        Raises:
-            NoPodError: no pod is left.
-        """
-        attempt = self._exchange.attempt()
+    def _go(self, step: AioAttempt | Later) -> None:
+        if isinstance(step, Later):
+            self._later = step
+            return
+        attempt = step
         try:
             inner = self._open_call(attempt)
         except BaseException:
             attempt.end("cancelled")
             raise
-        loop = asyncio.get_running_loop()
-        attempt.cancel = lambda: loop.call_soon_threadsafe(inner.cancel)
+        attempt.cancel = _from_any_thread(inner.cancel)
         if attempt.is_superseded or self._is_cancelled:
             inner.cancel()
         self._attempt, self._inner = attempt, inner
         self._ending = asyncio.ensure_future(self._watch(attempt, inner))
 
-    async def _watch(self, attempt: AioAttempt, inner: Any) -> Failing | None:
+    async def _watch(self, attempt: AioAttempt, inner: Any) -> Answered | None:
         """Waits for the end of an attempt; returns how it failed, if it did."""
-        code, details = await inner.code(), await inner.details()
-        how: Failing | None = None
-        if code is not grpc.StatusCode.OK:
-            state = attempt.leased.channel.get_state()
-            connected = state is grpc.ChannelConnectivity.READY
-            how = failing(code, details, is_connected=connected)
-        attempt.end(how)
-        if how is None or self._is_cancelled or self._exchange.response_started:
+        answered = await end_of(attempt, inner)
+        attempt.end(None if answered is None else answered.failing)
+        if answered is None or self._is_cancelled or self._exchange.response_started:
             self._end(inner)
-        return how
+        return answered
 
     async def _goes_on(self, inner: Any) -> bool:
         """Returns whether another attempt took over from ``inner``, which ended; starts it."""
-        if self._final.done():
+        if self._final.done() or self._inner is not inner:
             return self._inner is not inner
-        attempt = self._attempt
-        how = await asyncio.shield(self._ending)
-        if self._inner is not inner:
-            return True
-        if self._final.done():
-            return False
-        if how is not None and self._exchange.goes_on(attempt, how):
-            try:
-                self._open()
-            except HashrouteError:
-                inner = stranded(attempt, inner)
-            else:
+        if self._going is None:
+            self._going = asyncio.ensure_future(self._take_over(inner))
+        return await asyncio.shield(self._going)
+
+    async def _take_over(self, inner: Any) -> bool:
+        try:
+            step = await self._next()
+            if self._final.done():
+                return self._inner is not inner
+            if step is not None:
+                self._go(step)
                 return True
+        except HashrouteError as error:
+            inner = RefusedCall(error)
+        finally:
+            self._going = None
         self._end(inner)
         return False
+
+    async def _next(self) -> AioAttempt | None:
+        """Waits until something follows, and returns it; None if nothing does."""
+        step: AioAttempt | Later | None = self._later
+        if step is None:
+            answered = await asyncio.shield(self._ending)
+            if answered is None or self._final.done():
+                return None
+            step = self._exchange.after(self._attempt, answered)
+        while isinstance(step, Later):
+            self._later = step
+            await self._sleep(step)
+            self._later = None
+            if self._is_cancelled:
+                self._end(CancelledCall())
+                return None
+            step = self._exchange.again()
+        return step
+
+    async def _sleep(self, later: Later) -> None:
+        pause = Pause(later.due, later.record, _from_any_thread(self._unpaused.set))
+        self._exchange.client.waiting.pause(pause)
+        try:
+            if not self._is_cancelled:
+                await self._unpaused.wait()
+        finally:
+            pause.end()
+            self._unpaused.clear()
 
     async def _settled(self) -> None:
         while not self._final.done():
             inner = self._inner
-            await asyncio.shield(self._ending)
+            if self._later is None:
+                # The usual end, an answer, needs no task that takes over.
+                await asyncio.shield(self._ending)
             await self._goes_on(inner)
 
     def _end(self, inner: Any) -> None:
         self._inner = inner
         if self._final.done():
             return
+        self._exchange.close()
         self._final.set_result(None)
         if self._replay is not None:
             self._replay.end()
@@ -265,73 +302,17 @@ class StreamStreamCall(_StreamResponse, _StreamRequest, aio.StreamStreamCall):  
     """Streams both ways."""
 
 
-class RefusedCall:
-    """The end of a call that reached no pod, or that no pod is left for."""
-
-    def __init__(self, cause: HashrouteError) -> None:
-        self.cause = cause
-        self._code, self._outcome = status_of(cause)
-
-    def error(self) -> aio.AioRpcError:
-        """Returns what the caller gets, to be raised from :attr:`cause`, which is our own error."""
-        text = str(self.cause)
-        trailing = aio.Metadata((HEADER_OUTCOME, self._outcome))
-        return aio.AioRpcError(self._code, aio.Metadata(), trailing, text, text)
-
-    async def read(self) -> Any:
-        """Raises the error."""
-        raise self.error() from self.cause
-
-    async def code(self) -> grpc.StatusCode:
-        """Returns INVALID_ARGUMENT for a missing key, UNAVAILABLE for a missing pod."""
-        return self._code
-
-    async def details(self) -> str:
-        """Returns what our own error says."""
-        return str(self.cause)
-
-    async def initial_metadata(self) -> aio.Metadata:
-        """Returns nothing: no pod sent any."""
-        return aio.Metadata()
-
-    async def trailing_metadata(self) -> aio.Metadata:
-        """Returns the outcome, as a sidecar would."""
-        return aio.Metadata((HEADER_OUTCOME, self._outcome))
-
-    async def wait_for_connection(self) -> None:
-        """Raises the error."""
-        raise self.error() from self.cause
-
-    def cancel(self) -> bool:
-        """Does nothing: it has ended."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Returns False: it ended by itself."""
-        return False
-
-    def done(self) -> bool:
-        """Returns True: it has ended."""
-        return True
-
-
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def stranded(attempt: AioAttempt, inner: Any) -> Any:
-    """Returns the end of a call that was to go on and has no pod to go to.
+def _from_any_thread(act: Callable[[], object]) -> Callable[[], None]:
+    """Returns what has ``act`` done by the running loop; nothing, once that is closed."""
+    loop = asyncio.get_running_loop()
 
-    The failure of the last attempt stands, unless it was we who cancelled that.
-    """
-    if not attempt.is_superseded:
-        return inner
-    return RefusedCall(
-        UnavailableError(
-            f"the pod {attempt.pod!r} was found down before it answered, and no pod is left to "
-            "try: it may have carried the request out",
-            outcome="unknown",
-            pod=attempt.pod,
-        )
-    )
+    def hand_over() -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(act)
+
+    return hand_over

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
-from hashroute.clients._grpc_exchange import Attempt, Client, Exchange
-from hashroute.clients._grpc_sync_calls import RefusedCall, StreamCall, UnaryCall
+from hashroute.clients._grpc_exchange import Attempt, Client, Sending
+from hashroute.clients._grpc_sync_calls import StreamCall, UnaryCall
+from hashroute.clients._grpc_sync_ends import RefusedCall
 from hashroute.clients._replay import Replay
 from hashroute.errors import ClosedError, HashrouteError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from hashroute._hashroute import Request
     from hashroute.clients._grpc_pods import PodChannel
     from hashroute.clients._keys import Metadata
     from hashroute.router import Router
@@ -168,17 +168,11 @@ class _Method:
         Raises:
             ClosedError: the channel was closed.
         """
-        metadata = tuple(metadata or ())
+        source, is_whole, message = self._source(request)
+        sending = Sending(timeout, tuple(metadata or ()), wait_for_ready, is_whole)
+        looked_into = None if self.kind.startswith("stream_") else request
         try:
-            begun, source, is_whole = self._begin(request, metadata)
-            exchange = Exchange(
-                self._client,
-                begun,
-                timeout=timeout,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-                is_whole=is_whole,
-            )
+            exchange = self._client.begin(self._method, looked_into, message, sending)
 
             def open_call(attempt: Attempt[grpc.Channel]) -> Any:
                 return self._open(attempt.leased)(
@@ -194,19 +188,17 @@ class _Method:
         except HashrouteError as error:
             return RefusedCall(error)
 
-    def _begin(
-        self, request: Any, metadata: Metadata
-    ) -> tuple[Request, Callable[[], Any], Callable[[], bool]]:
-        """Begins the request; returns what gives its message or messages to each attempt."""
-        client = self._client
+    def _source(self, request: Any) -> tuple[Callable[[], Any], Callable[[], bool], bytes | None]:
+        """Returns what gives its message or messages to each attempt, and whether it still can.
+
+        And the message as bytes, if the key is looked for in them: they are then sent as they are.
+        """
         if self.kind.startswith("stream_"):
             replay = Replay(iter(request))
-            begun = client.begin(self._method, metadata, None, None)
-            return begun, replay.reader, lambda: replay.is_whole
+            return replay.reader, lambda: replay.is_whole, None
         message = self._serializer(request) if self._is_raw and self._serializer else None
-        begun = client.begin(self._method, metadata, request, message)
         sent = request if message is None else message
-        return begun, lambda: sent, lambda: True
+        return lambda: sent, lambda: True, message
 
     def _open(self, pod: PodChannel[grpc.Channel]) -> Any:
         """What starts a call of this method at the pod."""

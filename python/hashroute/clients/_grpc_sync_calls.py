@@ -5,27 +5,24 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from hashroute.clients._grpc_exchange import HEADER_OUTCOME, Attempt, Exchange, status_of
-from hashroute.clients._grpc_verdicts import Failing, failing, may_be_refusal
-from hashroute.errors import HashrouteError, UnavailableError
+from hashroute.clients._grpc_exchange import Exchange, Later
+from hashroute.clients._grpc_sync_ends import CancelledCall, RefusedCall, end_of, open_attempt
+from hashroute.clients._waiting import Pause
+from hashroute.errors import HashrouteError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    SyncAttempt = Attempt[grpc.Channel]
-    SyncExchange = Exchange[grpc.Channel]
-    OpenCall = Callable[[SyncAttempt], Any]
+    from hashroute.clients._grpc_sync_ends import OpenCall, SyncAttempt
 
-# The state of a channel is at hand; a machine that takes longer to hand it over is asked no more.
-STATE_TIMEOUT_SECONDS = 1.0
+    SyncExchange = Exchange[grpc.Channel]
 
 
 class UnaryCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
@@ -43,8 +40,9 @@ class UnaryCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
+        self._pause: Pause | None = None
         self._inner: Any = None
-        self._start()
+        self._go(exchange.begin())
 
     def result(self, timeout: float | None = None) -> Any:
         """Returns the response, or raises the RpcError of the last attempt."""
@@ -63,7 +61,11 @@ class UnaryCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg
     def cancel(self) -> bool:
         """Cancels the attempt that is under way; no other follows."""
         self._is_cancelled = True
-        return bool(self._inner.cancel())
+        pause = self._pause
+        if pause is not None and pause.end():
+            self._finish(CancelledCall())
+            return True
+        return self._inner is not None and bool(self._inner.cancel())
 
     def cancelled(self) -> bool:
         """Returns whether the call ended by :meth:`cancel`."""
@@ -121,24 +123,46 @@ class UnaryCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg
             raise grpc.FutureTimeoutError
         return self._inner
 
-    def _start(self) -> None:
-        attempt, self._inner = open_attempt(self._exchange, self._open_call)
+    def _go(self, step: SyncAttempt | Later) -> None:
+        if isinstance(step, Later):
+            pause = self._pause = Pause(step.due, step.record, self._resume)
+            if self._is_cancelled and pause.end():
+                self._finish(CancelledCall())
+                return
+            self._exchange.client.waiting.pause(pause)
+            return
+        inner = self._inner = open_attempt(step, self._open_call)
         if self._is_cancelled:
-            self._inner.cancel()
-        self._inner.add_done_callback(lambda inner: self._ended(attempt, inner))
+            inner.cancel()
+        inner.add_done_callback(lambda inner: self._ended(step, inner))
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._advance(self._exchange.again, None)
 
     def _ended(self, attempt: SyncAttempt, inner: Any) -> None:
-        how = end_of(attempt, inner)
-        attempt.end(how)
-        if how is not None and not self._is_cancelled and self._exchange.goes_on(attempt, how):
-            try:
-                self._start()
-            except HashrouteError:
-                inner = stranded(attempt, inner)
-            else:
+        answered = end_of(attempt, inner)
+        attempt.end(None if answered is None else answered.failing)
+        if answered is None or self._is_cancelled:
+            self._finish(inner)
+        else:
+            self._advance(lambda: self._exchange.after(attempt, answered), inner)
+
+    def _advance(self, decide: Callable[[], SyncAttempt | Later | None], inner: Any) -> None:
+        """Does what is decided to follow; if nothing is, the call ends as ``inner`` did."""
+        try:
+            step = decide()
+            if step is not None:
+                self._go(step)
                 return
-        self._inner = inner
+        except HashrouteError as error:
+            inner = RefusedCall(error)
+        self._finish(inner)
+
+    def _finish(self, inner: Any) -> None:
+        self._exchange.close()
         with self._lock:
+            self._inner = inner
             self._done.set()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -160,8 +184,12 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         self._lock = threading.RLock()
         self._callbacks: list[Callable[[], None]] = []
         self._is_final = False
-        self._inner: Any = None
-        self._begin()
+        self._attempt: SyncAttempt | None = None
+        # What is waited for at no pod, on the thread of whoever asks for something.
+        self._later: Later | None = None
+        self._unpaused = threading.Event()
+        self._inner: Any = RefusedCall(RequestError("the call was not sent yet"))
+        self._go(exchange.begin())
 
     def __iter__(self) -> StreamCall:
         return self
@@ -201,23 +229,24 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
     def cancel(self) -> bool:
         """Cancels the attempt that is under way; no other follows."""
         self._is_cancelled = True
-        return bool(self._inner.cancel())
+        self._unpaused.set()
+        return bool(self._inner.cancel()) or self._later is not None
 
     def cancelled(self) -> bool:
         """Returns whether the call ended by :meth:`cancel`."""
         return bool(self._inner.cancelled())
 
     def running(self) -> bool:
-        """Returns whether an attempt is under way."""
-        return bool(self._inner.is_active())
+        """Returns whether an attempt is under way, or one is to follow for sure."""
+        return self._later is not None or bool(self._inner.is_active())
 
     def done(self) -> bool:
         """Returns whether no attempt is under way."""
-        return not self._inner.is_active()
+        return not self.running()
 
     def is_active(self) -> bool:
-        """Returns whether an attempt is under way."""
-        return bool(self._inner.is_active())
+        """Returns whether an attempt is under way, or one is to follow for sure."""
+        return self.running()
 
     def time_remaining(self) -> float | None:  # type: ignore[override]
         """Returns the seconds until the deadline of the call, over all attempts."""
@@ -272,11 +301,15 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
                 has_failed = inner.exception(left) is not None
             except grpc.FutureCancelledError:
                 has_failed = True
-            if not has_failed or not self._goes_on(inner):
+            if not has_failed or not self._goes_on(inner, deadline):
                 return
 
-    def _begin(self) -> None:
-        attempt, inner = open_attempt(self._exchange, self._open_call)
+    def _go(self, step: SyncAttempt | Later) -> None:
+        if isinstance(step, Later):
+            self._later = step
+            return
+        attempt = step
+        inner = open_attempt(attempt, self._open_call)
         self._attempt, self._inner = attempt, inner
         if self._is_cancelled:
             inner.cancel()
@@ -284,172 +317,65 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
             self._ended(attempt, inner)
 
     def _ended(self, attempt: SyncAttempt, inner: Any) -> None:
-        attempt.failing = end_of(attempt, inner)
-        attempt.end(attempt.failing)
+        attempt.answered = end_of(attempt, inner)
+        attempt.end(None if attempt.answered is None else attempt.answered.failing)
         attempt.ended.set()
-        if attempt.failing is None or self._is_cancelled or self._exchange.response_started:
+        if attempt.answered is None or self._is_cancelled or self._exchange.response_started:
             self._finish()
 
-    def _goes_on(self, inner: Any) -> bool:
-        """Returns whether another attempt took over from ``inner``, which ended; starts it."""
+    def _goes_on(self, inner: Any, deadline: float | None = None) -> bool:
+        """Returns whether another attempt took over from ``inner``, which ended; starts it.
+
+        Raises:
+            grpc.FutureTimeoutError: ``deadline`` came first; to be asked again.
+        """
         with self._lock:
             if self._inner is not inner:
                 return True
             if self._is_final:
                 return False
-            attempt = self._attempt
-            attempt.ended.wait()
-            how = attempt.failing
-            if how is not None and not self._is_cancelled and self._exchange.goes_on(attempt, how):
-                try:
-                    self._begin()
-                except HashrouteError:
-                    self._inner = stranded(attempt, inner)
-                else:
+            try:
+                step = self._next(deadline)
+                if step is not None:
+                    self._go(step)
                     return True
+            except HashrouteError as error:
+                self._inner = RefusedCall(error)
         self._finish()
         return False
 
+    def _next(self, deadline: float | None) -> SyncAttempt | None:
+        """Waits until something follows, and returns it; None if nothing does."""
+        step: SyncAttempt | Later | None = self._later
+        if step is None and self._attempt is not None:
+            self._attempt.ended.wait()
+            answered = self._attempt.answered
+            if answered is None or self._is_cancelled:
+                return None
+            step = self._exchange.after(self._attempt, answered)
+        while isinstance(step, Later):
+            self._later = step
+            self._sleep(step, deadline)
+            self._later = None
+            if self._is_cancelled:
+                self._inner = CancelledCall()
+                return None
+            step = self._exchange.again()
+        return step
+
+    def _sleep(self, later: Later, deadline: float | None) -> None:
+        pause = Pause(later.due, later.record, self._unpaused.set)
+        self._exchange.client.waiting.pause(pause)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._is_cancelled and not self._unpaused.wait(left):
+            pause.end()
+            raise grpc.FutureTimeoutError
+        self._unpaused.clear()
+
     def _finish(self) -> None:
+        self._exchange.close()
         with self._lock:
             self._is_final = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
-
-
-class RefusedCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
-    """A call that reached no pod, or that no pod is left for. ``__cause__`` is our own error."""
-
-    def __init__(self, error: HashrouteError) -> None:
-        super().__init__(str(error))
-        self.__cause__ = error
-        self._code, self._outcome = status_of(error)
-
-    def __iter__(self) -> RefusedCall:
-        return self
-
-    def __next__(self) -> Any:
-        raise self
-
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002
-        """Raises this error."""
-        raise self
-
-    def exception(self, timeout: float | None = None) -> Exception:  # noqa: ARG002
-        """Returns this error."""
-        return self
-
-    def traceback(self, timeout: float | None = None) -> TracebackType | None:  # noqa: ARG002
-        """Returns where it was raised, if it was."""
-        return self.__traceback__
-
-    def cancel(self) -> bool:
-        """Does nothing: it has ended."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Returns False: it ended by itself."""
-        return False
-
-    def running(self) -> bool:
-        """Returns False: it has ended."""
-        return False
-
-    def done(self) -> bool:
-        """Returns True: it has ended."""
-        return True
-
-    def is_active(self) -> bool:
-        """Returns False: it has ended."""
-        return False
-
-    def time_remaining(self) -> float | None:  # type: ignore[override]
-        """Returns None: nothing is waited for."""
-        return None
-
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        """Calls ``fn`` at once."""
-        fn(self)
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002
-        """Returns False: it has ended."""
-        return False
-
-    def code(self) -> grpc.StatusCode:
-        """Returns INVALID_ARGUMENT for a missing key, UNAVAILABLE for a missing pod."""
-        return self._code
-
-    def details(self) -> str:
-        """Returns what our own error says."""
-        return str(self.__cause__)
-
-    def debug_error_string(self) -> str:
-        """Returns code and text."""
-        return f"{self._code.name}:{self.__cause__}"
-
-    def initial_metadata(self) -> Any:
-        """Returns nothing: no pod sent any."""
-        return ()
-
-    def trailing_metadata(self) -> Any:
-        """Returns the outcome, as a sidecar would."""
-        return ((HEADER_OUTCOME, self._outcome),)
-
-
-def open_attempt(exchange: SyncExchange, open_call: OpenCall) -> tuple[SyncAttempt, Any]:
-    """Starts the next attempt; returns it and its call at the pod.
-
-    Raises:
-        NoPodError: no pod is left.
-    """
-    attempt = exchange.attempt()
-    try:
-        inner = open_call(attempt)
-    except BaseException:
-        attempt.end("cancelled")
-        raise
-    attempt.cancel = inner.cancel
-    if attempt.is_superseded:
-        # The pod fell before there was a call to cancel.
-        inner.cancel()
-    return attempt, inner
-
-
-def end_of(attempt: SyncAttempt, inner: Any) -> Failing | None:
-    """Returns how the call of an attempt failed; None if it did not."""
-    code, details = inner.code(), inner.details()
-    if code is grpc.StatusCode.OK:
-        return None
-    connected = may_be_refusal(code, details) and is_connected(attempt.leased.channel)
-    return failing(code, details, is_connected=connected)
-
-
-def stranded(attempt: SyncAttempt, inner: Any) -> Any:
-    """Returns the end of a call that was to go on and has no pod to go to.
-
-    The failure of the last attempt stands, unless it was we who cancelled that.
-    """
-    if not attempt.is_superseded:
-        return inner
-    return RefusedCall(
-        UnavailableError(
-            f"the pod {attempt.pod!r} was found down before it answered, and no pod is left to "
-            "try: it may have carried the request out",
-            outcome="unknown",
-            pod=attempt.pod,
-        )
-    )
-
-
-def is_connected(channel: grpc.Channel) -> bool:
-    """Returns whether the channel has a connection now. Costs a thread: for failures only."""
-    states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
-    callback = states.put
-    channel.subscribe(callback)
-    try:
-        return states.get(timeout=STATE_TIMEOUT_SECONDS) is grpc.ChannelConnectivity.READY
-    except queue.Empty:
-        return True
-    finally:
-        channel.unsubscribe(callback)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -15,7 +15,8 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 KeyFunction: TypeAlias = Callable[[str, Any], Key | None]
 """``key(method, request)``; the request is None for methods with a stream of requests."""
 KeySource: TypeAlias = str | Sequence[str] | KeyFunction
-Idempotent: TypeAlias = bool | Collection[str] | Callable[[str], bool]
+Methods: TypeAlias = bool | Collection[str] | Callable[[str], bool]
+"""All methods (True), none, those of patterns such as ``/pkg.Service/*``, or a function."""
 
 KEY_METADATA = "x-hashroute-key"
 
@@ -129,27 +130,37 @@ def _numbers(path: tuple[str, ...], descriptor: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def idempotence(idempotent: Idempotent) -> Callable[[str], bool]:
-    """Returns the test whether a method may be sent twice.
+def methods(wanted: Methods, name: str) -> Callable[[str], bool]:
+    """Returns the test whether a method is among those that the argument ``name`` says.
 
     Raises:
         ConfigurationError: a pattern is none of ``/*``, ``/package.Service/*`` and
             ``/package.Service/Method``.
     """
-    if isinstance(idempotent, bool):
-        return lambda _: idempotent
-    if callable(idempotent):
-        return idempotent
-    patterns = {idempotent} if isinstance(idempotent, str) else set(idempotent)
+    if isinstance(wanted, bool):
+        return lambda _: wanted
+    if callable(wanted):
+        return wanted
+    patterns = {wanted} if isinstance(wanted, str) else set(wanted)
     for pattern in patterns:
         if not pattern.startswith("/") or (pattern != "/*" and pattern.count("/") != 2):  # noqa: PLR2004
             raise ConfigurationError(
-                f"{pattern!r} names no methods; write '/package.Service/Method', "
+                f"{name}: {pattern!r} names no methods; write '/package.Service/Method', "
                 "'/package.Service/*' or '/*'"
             )
 
-    def is_idempotent(method: str) -> bool:
+    def is_among(method: str) -> bool:
         service = f"{method.rpartition('/')[0]}/*"
         return method in patterns or service in patterns or "/*" in patterns
 
-    return is_idempotent
+    return is_among
+
+
+def group_rule(groups: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Returns what tells the group that a method writes; None for those of no group.
+
+    Raises:
+        ConfigurationError: a pattern names no methods.
+    """
+    rules = [(methods([pattern], "groups"), name) for pattern, name in groups.items()]
+    return lambda method: next((name for is_among, name in rules if is_among(method)), None)

@@ -1,45 +1,80 @@
-"""Who waits for an answer, and where: so that nobody waits for a pod that was found down."""
+"""Who waits, and for what: a pod's answer, a moment, another record.
+
+Nobody waits for a pod that was found down, nor longer than for the record that he needs.
+"""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from hashroute.router import Router
 
-# How often the thread looks whether its client is still there. Falls wake it at once.
+# How often the thread looks whether its client is still there. Changes wake it at once.
 PATIENCE_SECONDS = 0.5
 
 
 class Waiter(Protocol):
     """An attempt that waits for its pod."""
 
-    pod: str
+    def looked(self, down: AbstractSet[str]) -> bool:
+        """Hears, on another thread, that something changed, and which pods are down.
 
-    def pod_fell(self) -> None:
-        """Hears, from another thread and at most once, that the pod was found down."""
+        Returns whether it need not hear of anything more.
+        """
+
+
+class Pause:
+    """Something that goes on at a time, or when a record of some epoch comes.
+
+    ``due`` is on the clock of ``time.monotonic``.
+    """
+
+    def __init__(self, due: float, record: int | None, resume: Callable[[], None]) -> None:
+        self.due = due
+        self.record = record
+        self._resume = resume
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def end(self) -> bool:
+        """Ends the pause without its resumption; returns False if it has ended already."""
+        with self._lock:
+            was_over, self._is_over = self._is_over, True
+        return not was_over
+
+    def resume(self) -> None:
+        """Ends the pause, and goes on; does nothing the second time."""
+        if self.end():
+            self._resume()
 
 
 class Waiting:
-    """The attempts of one client that wait for their pods, told when their pod falls.
+    """The requests of one client that wait, told when there is something to tell.
 
-    One thread for all of them; it starts with the first attempt, and ends with the client.
+    One thread for all of them; it starts with the first, and ends with the client.
     """
 
     def __init__(self, router: Router) -> None:
         self._router = router
         self._waiters: set[Waiter] = set()
+        self._pauses: list[tuple[float, int, Pause]] = []
+        self._numbers = itertools.count()
         self._listeners: set[Callable[[], None]] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
     def add(self, waiter: Waiter) -> None:
-        """Tells ``waiter`` if its pod falls from now on."""
+        """Tells ``waiter`` of what changes from now on."""
         with self._lock:
             self._waiters.add(waiter)
             self._start()
@@ -49,8 +84,18 @@ class Waiting:
         with self._lock:
             self._waiters.discard(waiter)
 
+    def pause(self, pause: Pause) -> None:
+        """Resumes ``pause``, on another thread, when its time or its record has come."""
+        with self._lock:
+            first = self._pauses[0][0] if self._pauses else None
+            heapq.heappush(self._pauses, (pause.due, next(self._numbers), pause))
+            self._start()
+        if first is None or pause.due < first or self._has_come(pause):
+            # The thread may sleep for longer than this pause is.
+            self._router.nudge()
+
     def add_listener(self, listener: Callable[[], None]) -> None:
-        """Calls ``listener`` when a pod falls, and now and then."""
+        """Calls ``listener`` when something changes, and now and then."""
         with self._lock:
             self._listeners.add(listener)
             self._start()
@@ -61,20 +106,52 @@ class Waiting:
             self._listeners.discard(listener)
 
     def close(self) -> None:
-        """Ends the thread, within its patience."""
+        """Ends the thread, within its patience; every pause ends now."""
         self._closed.set()
+        with self._lock:
+            pauses, self._pauses = self._pauses, []
+        for _, _, pause in pauses:
+            pause.resume()
+
+    @property
+    def patience_seconds(self) -> float:
+        """For how long the thread may sleep."""
+        with self._lock:
+            due = self._pauses[0][0] if self._pauses else None
+        return PATIENCE_SECONDS if due is None else _until(due)
 
     def tell(self) -> None:
-        """Tells those whose pod is down, and forgets them."""
+        """Tells everybody what he waits for."""
         down = {pod.pod for pod in self._router.status().pods if pod.health == "down"}
         with self._lock:
-            fallen = {waiter for waiter in self._waiters if waiter.pod in down}
-            self._waiters -= fallen
+            waiters = tuple(self._waiters)
             listeners = tuple(self._listeners)
-        for waiter in fallen:
-            waiter.pod_fell()
+        for waiter in waiters:
+            if waiter.looked(down):
+                self.discard(waiter)
+        for pause in self._due():
+            pause.resume()
         for listener in listeners:
             listener()
+
+    def _due(self) -> list[Pause]:
+        """Takes out the pauses whose time or record has come."""
+        now = time.monotonic()
+        due: list[Pause] = []
+        with self._lock:
+            kept = []
+            for entry in self._pauses:
+                if entry[0] <= now or self._has_come(entry[2]):
+                    due.append(entry[2])
+                else:
+                    kept.append(entry)
+            heapq.heapify(kept)
+            self._pauses = kept
+        return due
+
+    def _has_come(self, pause: Pause) -> bool:
+        record = self._router.record_epoch
+        return pause.record is not None and record is not None and record >= pause.record
 
     def _start(self) -> None:
         if self._thread is None:
@@ -88,13 +165,18 @@ class Waiting:
 
 
 def _watch(client: weakref.ref[Waiting], router: Router, closed: threading.Event) -> None:
-    seen = 0
+    seen, patience = 0, 0.0
     while not closed.is_set():
-        seen = router.wait_for_fall(seen, PATIENCE_SECONDS)
+        seen = router.wait_for_change(seen, patience)
         waiting = client()
         if waiting is None:
             return
-        # Also without a fall: an attempt may have been added just after one was told.
+        # Also without a change: an attempt may have been added just after one was told.
         waiting.tell()
+        patience = waiting.patience_seconds
         # While this thread waits it must not be what keeps its client alive.
         del waiting
+
+
+def _until(due: float) -> float:
+    return min(PATIENCE_SECONDS, max(0.0, due - time.monotonic()))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
@@ -24,11 +25,12 @@ from hashroute.clients._grpc_pods import DEFAULT_OPTIONS, PodChannels
 from hashroute.clients._grpc_sync import RoutedChannel
 from hashroute.clients._keys import (
     KEY_METADATA,
-    Idempotent,
     KeyFinder,
     KeyFunction,
     KeySource,
-    idempotence,
+    Methods,
+    group_rule,
+    methods,
 )
 from hashroute.clients._targets import Target, router_of
 from hashroute.clients._waiting import Waiting
@@ -36,13 +38,16 @@ from hashroute.errors import ParameterError
 from hashroute.router import HealthOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hashroute.router import Router
 
 C = TypeVar("C")
 
-__all__ = ["Idempotent", "KeyFunction", "KeySource", "Target", "aio_channel", "channel"]
+__all__ = ["KeyFunction", "KeySource", "Methods", "Target", "aio_channel", "channel"]
+
+_NO_GROUPS: Mapping[str, str] = MappingProxyType({})
+PATIENCE_SECONDS = 2.0
 
 
 def channel(
@@ -50,7 +55,10 @@ def channel(
     *,
     key: KeySource = f"metadata:{KEY_METADATA}",
     on_missing: Literal["reject", "any"] = "any",
-    idempotent: Idempotent = False,
+    idempotent: Methods = False,
+    writes: Methods = False,
+    groups: Mapping[str, str] = _NO_GROUPS,
+    patience_seconds: float = PATIENCE_SECONDS,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
     compression: grpc.Compression | None = None,
@@ -73,6 +81,11 @@ def channel(
             with INVALID_ARGUMENT.
         idempotent: which methods may be carried out twice without harm: all (True), none, those of
             the patterns (``/package.Service/*``, ``/package.Service/Method``), or a function.
+        writes: which methods have one writer, said as for ``idempotent``. They need a key.
+        groups: the group whose leader is the one writer, by the pattern of methods; they are
+            writes, and need no key.
+        patience_seconds: how long a pod that accepts a write is looked for, at most until the
+            call's deadline.
         credentials: for TLS to the pods; None for plain connections.
         options: for the channels to the pods.
         compression: for the channels to the pods.
@@ -93,7 +106,8 @@ def channel(
 
     router, owned = _router_of(pods, credentials)
     channels = PodChannels(router, dial, hang_up)
-    return RoutedChannel(_client(router, channels, key, on_missing, idempotent), owned)
+    rules = _Rules(key, on_missing, idempotent, writes, groups, patience_seconds)
+    return RoutedChannel(_client(router, channels, rules), owned)
 
 
 def aio_channel(
@@ -101,7 +115,10 @@ def aio_channel(
     *,
     key: KeySource = f"metadata:{KEY_METADATA}",
     on_missing: Literal["reject", "any"] = "any",
-    idempotent: Idempotent = False,
+    idempotent: Methods = False,
+    writes: Methods = False,
+    groups: Mapping[str, str] = _NO_GROUPS,
+    patience_seconds: float = PATIENCE_SECONDS,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
     compression: grpc.Compression | None = None,
@@ -126,7 +143,8 @@ def aio_channel(
 
     router, owned = _router_of(pods, credentials)
     channels = PodChannels(router, dial, hang_up)
-    return RoutedAioChannel(_client(router, channels, key, on_missing, idempotent), owned)
+    rules = _Rules(key, on_missing, idempotent, writes, groups, patience_seconds)
+    return RoutedAioChannel(_client(router, channels, rules), owned)
 
 
 def _router_of(
@@ -138,22 +156,35 @@ def _router_of(
     return router, router if is_ours else None
 
 
-def _client(
-    router: Router,
-    channels: PodChannels[C],
-    key: KeySource,
-    on_missing: Literal["reject", "any"],
-    idempotent: Idempotent,
-) -> Client[C]:
-    if on_missing not in {"reject", "any"}:
+class _Rules(NamedTuple):
+    key: KeySource
+    on_missing: Literal["reject", "any"]
+    idempotent: Methods
+    writes: Methods
+    groups: Mapping[str, str]
+    patience_seconds: float
+
+
+def _client(router: Router, channels: PodChannels[C], rules: _Rules) -> Client[C]:
+    if rules.on_missing not in {"reject", "any"}:
         raise ParameterError(
-            f"on_missing must be 'reject' or 'any', not {on_missing!r}", parameter="on_missing"
+            f"on_missing must be 'reject' or 'any', not {rules.on_missing!r}",
+            parameter="on_missing",
+        )
+    if (rules.writes is not False or rules.groups) and router.record_epoch is None:
+        raise ParameterError(
+            "writes need a router that follows a quorum, which says who may write: make it with "
+            "Router.connect(voters, cluster=…)",
+            parameter="writes",
         )
     return Client(
         router=router,
-        finder=KeyFinder.of(key),
-        is_idempotent=idempotence(idempotent),
-        on_missing=on_missing,
+        finder=KeyFinder.of(rules.key),
+        is_idempotent=methods(rules.idempotent, "idempotent"),
+        is_write=methods(rules.writes, "writes"),
+        group_of=group_rule(rules.groups),
+        patience_seconds=rules.patience_seconds,
+        on_missing=rules.on_missing,
         channels=channels,
         waiting=Waiting(router),
     )

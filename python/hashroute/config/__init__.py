@@ -10,7 +10,7 @@ from hashroute.config.checks import TRANSPORTS, Transport
 from hashroute.config.findings import Finding, Position, dotted
 from hashroute.config.models import Configuration
 from hashroute.config.reading import Loaded, check, load
-from hashroute.config.settings import settings_of, view_of
+from hashroute.config.settings import lease_of, node_settings_of, settings_of, view_of
 from hashroute.config.validation import read_pod
 from hashroute.errors import ConfigurationFileError
 
@@ -25,7 +25,9 @@ __all__ = [
     "Transport",
     "check",
     "dotted",
+    "lease_of",
     "load",
+    "node_settings_of",
     "read_pod",
     "settings_of",
     "view_of",

@@ -32,21 +32,30 @@ class Address:
         except ValueError:
             return False
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of the machine, so that nobody can call it."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class AddressOf(Kind):
     """An address as ``scheme`` + ``host:port``.
 
-    For one to listen on (``listens``), port 0 lets the system choose, and an empty string means
-    not to listen at all.
+    For one to listen on (``listens``), port 0 lets the system choose. There, and where it
+    ``may_be_empty``, an empty string means none.
     """
 
     scheme: str = ""
     listens: bool = False
+    may_be_empty: bool = False
 
     def parse(self, value: object) -> Address | None:
         """Returns the address, or None for an empty string where that is allowed."""
-        if value is None or (value == "" and self.listens):
+        if value is None or (value == "" and (self.listens or self.may_be_empty)):
             return None
         if not isinstance(value, str):
             raise invalid("address", "not an address", expected=f'"{self.scheme}host:port"')
@@ -59,7 +68,8 @@ class AddressOf(Kind):
     def json_schema(self) -> dict[str, Any]:
         """Returns the rough pattern of an address."""
         pattern = f"^{self.scheme}[^/]+:[0-9]+$"
-        return {"type": "string", "pattern": f"{pattern}|^$" if self.listens else pattern}
+        may_be_empty = self.listens or self.may_be_empty
+        return {"type": "string", "pattern": f"{pattern}|^$" if may_be_empty else pattern}
 
 
 def parse_address(text: str, *, scheme: str = "", port_min: int = 1) -> Address:

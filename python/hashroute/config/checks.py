@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from hashroute.config.findings import Finding, KeyPath, Severity, dotted, shown
+from hashroute.config.findings import KeyPath, dotted, finding, shown
 from hashroute.config.keys import PathSource, PeerSource, covers
+from hashroute.config.quorum_checks import QUORUM_CHECKS
 from hashroute.config.values import format_duration
+from hashroute.config.write_checks import WRITE_CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hashroute.config.addresses import Address
+    from hashroute.config.findings import Finding
     from hashroute.config.models import Configuration
 
 Transport = Literal["grpc", "zmq"]
@@ -24,7 +27,7 @@ _SLOTS_PER_POD_ADVISED: Final = 64
 def cross_check(configuration: Configuration) -> list[Finding]:
     """Returns what is wrong between the values of a configuration whose single values are right."""
     findings: list[Finding] = []
-    for check in _CHECKS:
+    for check in (*_CHECKS, *QUORUM_CHECKS, *WRITE_CHECKS):
         findings += check(configuration)
     return findings
 
@@ -34,24 +37,9 @@ def listening(configuration: Configuration) -> list[Transport]:
     return [name for name in TRANSPORTS if getattr(configuration.listen, name) is not None]
 
 
-def _finding(  # every check says at least these
-    severity: Severity, code: str, key: KeyPath, message: str, *related: KeyPath, **details: str
-) -> Finding:
-    return Finding(
-        severity=severity,
-        code=code,
-        key=key,
-        message=message,
-        related=related,
-        expected=details.get("expected"),
-        got=details.get("got"),
-        suggestion=details.get("suggestion"),
-    )
-
-
 def _listens(configuration: Configuration) -> Iterator[Finding]:
-    if not listening(configuration):
-        yield _finding(
+    if not listening(configuration) and not _serves_otherwise(configuration):
+        yield finding(
             "error",
             "nothing_listens",
             ("listen",),
@@ -63,7 +51,7 @@ def _listens(configuration: Configuration) -> Iterator[Finding]:
         )
     control = configuration.listen.control
     if control is not None and not control.is_loopback:
-        yield _finding(
+        yield finding(
             "warning",
             "control_exposed",
             ("listen", "control"),
@@ -73,16 +61,31 @@ def _listens(configuration: Configuration) -> Iterator[Finding]:
         )
 
 
+def _serves_otherwise(configuration: Configuration) -> bool:
+    """Whether it is the file of a witness, or of a guard alone."""
+    guard, quorum = configuration.guard, configuration.quorum
+    return bool(guard.grpc or guard.zmq or (quorum is not None and quorum.listen))
+
+
+def _doors(configuration: Configuration) -> Iterator[tuple[KeyPath, Address]]:
+    """Returns the addresses that are listened on, by key."""
+    quorum = configuration.quorum
+    doors: list[tuple[KeyPath, Address | None]] = [
+        *((("listen", it), getattr(configuration.listen, it)) for it in _LISTEN_KEYS),
+        *((("guard", it), getattr(configuration.guard, it)) for it in TRANSPORTS),
+        (("quorum", "listen"), quorum.listen if quorum is not None else None),
+    ]
+    yield from ((key, address) for key, address in doors if address is not None)
+
+
 def _listen_addresses_differ(configuration: Configuration) -> Iterator[Finding]:
     seen: dict[Address, KeyPath] = {}
-    for name in ("grpc", "zmq", "admin", "control"):
-        address = getattr(configuration.listen, name)
-        if address is None or address.port == 0:
+    for key, address in _doors(configuration):
+        if address.port == 0:
             continue
-        key: KeyPath = ("listen", name)
         earlier = seen.setdefault(address, key)
         if earlier != key:
-            yield _finding(
+            yield finding(
                 "error",
                 "listen_address_twice",
                 key,
@@ -94,7 +97,7 @@ def _listen_addresses_differ(configuration: Configuration) -> Iterator[Finding]:
 
 def _pods_exist(configuration: Configuration) -> Iterator[Finding]:
     if not configuration.pods:
-        yield _finding(
+        yield finding(
             "error",
             "no_pods",
             ("pods",),
@@ -103,7 +106,7 @@ def _pods_exist(configuration: Configuration) -> Iterator[Finding]:
             suggestion='[pods.pod-a] with grpc = "127.0.0.1:50051"',
         )
     elif all(pod.state == "draining" for pod in configuration.pods.values()):
-        yield _finding(
+        yield finding(
             "error",
             "no_active_pod",
             ("pods",),
@@ -115,7 +118,7 @@ def _pods_exist(configuration: Configuration) -> Iterator[Finding]:
 def _pods_fit_slots(configuration: Configuration) -> Iterator[Finding]:
     slots, pods = configuration.ring.slots, len(configuration.pods)
     if pods > slots:
-        yield _finding(
+        yield finding(
             "error",
             "too_many_pods",
             ("ring", "slots"),
@@ -125,7 +128,7 @@ def _pods_fit_slots(configuration: Configuration) -> Iterator[Finding]:
             suggestion=str(max(65536, 1 << (pods * 256).bit_length())),
         )
     elif pods and slots < _SLOTS_PER_POD_ADVISED * pods:
-        yield _finding(
+        yield finding(
             "warning",
             "few_slots",
             ("ring", "slots"),
@@ -143,7 +146,7 @@ def _weights_own_a_slot(configuration: Configuration) -> Iterator[Finding]:
     total = sum(pod.weight for pod in owning.values())
     for name, pod in owning.items():
         if pod.weight * configuration.ring.slots < total:
-            yield _finding(
+            yield finding(
                 "warning",
                 "share_below_a_slot",
                 ("pods", name, "weight"),
@@ -165,7 +168,7 @@ def _pods_have_addresses(configuration: Configuration) -> Iterator[Finding]:
                 if unreachable
                 else f"its {transport} requests all go to the next pod of the list"
             )
-            yield _finding(
+            yield finding(
                 "error" if unreachable else "warning",
                 "pod_without_address",
                 ("pods", name, transport),
@@ -177,11 +180,8 @@ def _pods_have_addresses(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _pod_addresses_differ(configuration: Configuration) -> Iterator[Finding]:
-    own = {
-        address: ("listen", name)
-        for name in ("grpc", "zmq", "admin", "control")
-        if (address := getattr(configuration.listen, name)) is not None
-    }
+    own = {address: key for key, address in _doors(configuration)}
+    guarded = configuration.quorum.pod if configuration.quorum is not None else None
     seen: dict[Address, KeyPath] = {}
     for name, pod in configuration.pods.items():
         for transport in TRANSPORTS:
@@ -189,8 +189,10 @@ def _pod_addresses_differ(configuration: Configuration) -> Iterator[Finding]:
             if address is None:
                 continue
             key: KeyPath = ("pods", name, transport)
+            if name == guarded and own.get(address) == ("guard", transport):
+                continue  # as it should be: the guard stands before the pod
             if address in own:
-                yield _finding(
+                yield finding(
                     "error",
                     "pod_is_the_sidecar",
                     key,
@@ -202,7 +204,7 @@ def _pod_addresses_differ(configuration: Configuration) -> Iterator[Finding]:
                 continue
             earlier = seen.setdefault(address, key)
             if earlier != key:
-                yield _finding(
+                yield finding(
                     "warning",
                     "duplicate_address",
                     key,
@@ -220,7 +222,7 @@ def _routes_can_match(configuration: Configuration) -> Iterator[Finding]:
             if covers(pattern, route.match):
                 key: KeyPath = ("routes", index, "match")
                 first: KeyPath = ("routes", earlier, "match")
-                yield _finding(
+                yield finding(
                     "warning",
                     "route_never_matches",
                     key,
@@ -243,7 +245,7 @@ def _key_sources_can_be_used(configuration: Configuration) -> Iterator[Finding]:
                 message = f"{always[0]} before it is never missing, so it is never looked at"
             else:
                 continue
-            yield _finding(
+            yield finding(
                 "warning",
                 "key_source_never_used",
                 ("routes", index, "key", place),
@@ -256,7 +258,7 @@ def _key_sources_can_be_used(configuration: Configuration) -> Iterator[Finding]:
 def _health_fits(configuration: Configuration) -> Iterator[Finding]:
     health = configuration.health
     if health.timeout < health.interval:
-        yield _finding(
+        yield finding(
             "warning",
             "timeout_below_interval",
             ("health", "timeout"),
@@ -268,7 +270,7 @@ def _health_fits(configuration: Configuration) -> Iterator[Finding]:
             suggestion=f'"{format_duration(3 * health.interval)}"',
         )
     if health.service and health.probe != "grpc":
-        yield _finding(
+        yield finding(
             "warning",
             "service_unused",
             ("health", "service"),
@@ -278,6 +280,8 @@ def _health_fits(configuration: Configuration) -> Iterator[Finding]:
             got=shown(health.service),
         )
 
+
+_LISTEN_KEYS: Final = ("grpc", "zmq", "admin", "control")
 
 _ADDRESS_EXAMPLES: Final = {
     "grpc": 'grpc = "127.0.0.1:50051"',

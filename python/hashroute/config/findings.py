@@ -63,6 +63,27 @@ class Finding:
         return fields
 
 
+def finding(  # every check says at least these
+    severity: Severity,
+    code: str,
+    key: KeyPath,
+    message: str,
+    *related: KeyPath,
+    **details: str | None,
+) -> Finding:
+    """Returns a finding of a check; ``details`` are ``expected``, ``got`` and ``suggestion``."""
+    return Finding(
+        severity=severity,
+        code=code,
+        key=key,
+        message=message,
+        related=related,
+        expected=details.get("expected"),
+        got=details.get("got"),
+        suggestion=details.get("suggestion"),
+    )
+
+
 def dotted(key: KeyPath) -> str:
     """Returns ``key`` as one writes it in TOML, with ``[i]`` for the i-th element of an array."""
     text = ""

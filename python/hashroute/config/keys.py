@@ -22,7 +22,13 @@ _PATTERN: Final = r"/(\*|[A-Za-z_][A-Za-z0-9_.]*/(\*|[A-Za-z_][A-Za-z0-9_]*))"
 
 # The sidecar drops these from requests before it writes its own, so they can never hold a key.
 _OWN_METADATA: Final = frozenset(
-    {"x-hashroute-slot", "x-hashroute-epoch", "x-hashroute-term", "x-hashroute-pod"}
+    {
+        "x-hashroute-slot",
+        "x-hashroute-group",
+        "x-hashroute-epoch",
+        "x-hashroute-term",
+        "x-hashroute-pod",
+    }
 )
 
 

@@ -5,29 +5,18 @@ The tables of ``docs/configuration.md`` and the JSON Schema are made from this m
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hashroute.config.addresses import Address, AddressOf
 from hashroute.config.keys import DEFAULT_SOURCE, KeySource, KeySourceKind, MethodPattern
-from hashroute.config.values import DurationBetween, Name, SizeBetween, Slots
+from hashroute.config.quorum import GuardSection, QuorumSection, WritesSection
+from hashroute.config.section import Section, option
+from hashroute.config.values import DurationBetween, Name, NameOrNone, SizeBetween, Slots
 
 WEIGHT_MIN = 0.000001
 WEIGHT_MAX = 1_100_000.0
-
-
-def option(default: object, meaning: str, *, because: str) -> Any:
-    """Returns a key that may be left out: its default as TOML writes it, and why this default."""
-    return Field(default, description=meaning, json_schema_extra={"x-default-because": because})
-
-
-class Section(BaseModel):
-    """A table of the configuration: immutable, and without room for an unknown key."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class RingSection(Section):
@@ -142,6 +131,18 @@ class RouteSection(Section):
         "Protocol and Feast.",
         because="numbers and the built-in services need none",
     )
+    write: bool = option(
+        False,
+        "Whether what the request changes has one writer: it goes to the owner of its key's slot "
+        "and to nobody else, and waits for a new owner if there is none.",
+        because="most requests are reads, which any pod may serve in need",
+    )
+    group: Annotated[str | None, NameOrNone()] = option(
+        None,
+        "The group of `[quorum.groups]` whose leader is the one writer: the request goes to it. "
+        "Needs no key, and makes it a write.",
+        because="most writes are spread by key",
+    )
 
 
 class ZmqSection(Section):
@@ -177,6 +178,18 @@ class ZmqSection(Section):
         "reject",
         "What a message without the key frame gets: an error reply, or some pod.",
         because="a forgotten key shows at once",
+    )
+    write: bool = option(
+        False,
+        "Whether what requests change has one writer: they go to the owner of their key's slot and "
+        "to nobody else.",
+        because="most requests are reads, which any pod may serve in need",
+    )
+    group: Annotated[str | None, NameOrNone()] = option(
+        None,
+        "The group of `[quorum.groups]` whose leader is the one writer of all requests. Needs no "
+        "key frame, and makes them writes.",
+        because="most writes are spread by key",
     )
 
 
@@ -297,3 +310,6 @@ class Configuration(Section):
     load: LoadSection = LoadSection()
     retry: RetrySection = RetrySection()
     limits: LimitsSection = LimitsSection()
+    quorum: QuorumSection | None = None
+    guard: GuardSection = GuardSection()
+    writes: WritesSection = WritesSection()

@@ -10,6 +10,7 @@ from hashroute.config.checks import cross_check
 from hashroute.config.findings import Finding, KeyPath, Position
 from hashroute.config.models import Configuration
 from hashroute.config.places import Places
+from hashroute.config.quorum_checks import missing_files
 from hashroute.config.routes import ResolvedRoute, resolve_routes
 from hashroute.config.validation import findings_of, key_of, salvage, validate
 from hashroute.errors import ConfigurationFileError
@@ -81,7 +82,7 @@ def check(file: str | Path) -> tuple[Loaded | None, tuple[Finding, ...]]:
         broken = [key_of(error) for error in errors]
         findings += [
             replace(finding, position=finding.position or places.of_value(finding.key))
-            for finding in (*cross_check(usable), *of_routes)
+            for finding in (*cross_check(usable), *missing_files(usable, path.parent), *of_routes)
             if not _rests_on(finding, broken)
         ]
     ordered = tuple(sorted(findings, key=_place))

@@ -30,6 +30,8 @@ class ResolvedRoute:
     sources: tuple[KeySource, ...]
     on_missing: Literal["reject", "any"]
     idempotent: bool
+    write: bool
+    group: str | None
 
 
 def resolve_routes(
@@ -58,6 +60,8 @@ class _Resolution:
 
     def run(self, directory: Path) -> list[ResolvedRoute]:
         route = self._route
+        if route.group is not None:
+            return [self._resolved(route.match, (DEFAULT_SOURCE,))]
         if not any(_is_named(source) for source in route.key):
             return [self._resolved(route.match, route.key)]
         service_name, _, method = route.match[1:].rpartition("/")
@@ -211,7 +215,14 @@ class _Resolution:
 
     def _resolved(self, pattern: str, sources: tuple[KeySource, ...]) -> ResolvedRoute:
         route = self._route
-        return ResolvedRoute(pattern, sources, route.on_missing, route.idempotent)
+        return ResolvedRoute(
+            pattern=pattern,
+            sources=sources,
+            on_missing=route.on_missing,
+            idempotent=route.idempotent,
+            write=route.write or route.group is not None,
+            group=route.group,
+        )
 
 
 def _or_default(sources: list[KeySource]) -> tuple[KeySource, ...]:

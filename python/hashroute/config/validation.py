@@ -54,7 +54,12 @@ def salvage(document: Document, errors: Iterable[ErrorDetails]) -> Configuration
     remaining = copy.deepcopy(document)
     for error in errors:
         _take_out(remaining, key_of(error))
-    configuration, _ = validate(remaining)
+    configuration, left = validate(remaining)
+    if configuration is None:
+        # Tables that cannot do without what was taken out go as a whole.
+        for error in left:
+            _take_out(remaining, key_of(error)[:-1])
+        configuration, _ = validate(remaining)
     return configuration
 
 
@@ -203,6 +208,8 @@ def _take_out(document: Document, key: KeyPath) -> None:
         parent[last] = _unmatched_route(last) if key[:-1] == ("routes",) else _UNREAD_SOURCE
     elif last == "match":
         parent["match"] = _unmatched_route(key[1])["match"]
+    elif key == ("quorum", "cluster"):
+        parent["cluster"] = "hashroute-placeholder"
     else:
         parent.pop(last, None)
 

@@ -227,3 +227,23 @@ Name = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^[!-~]{{1,{NAME_BYTES_MAX}}}$"}),
 ]
 """The name of a pod or a zone."""
+
+
+class NameOrNone(Kind):
+    """A name, or an empty string for none."""
+
+    def parse(self, value: object) -> str | None:
+        """Returns the name, or None."""
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise invalid("wrong_type", "wrong type", expected="a name in quotes")
+        return _check_name(value)
+
+    def write(self, value: str | None) -> str | None:
+        """Returns the name as it is."""
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """Returns the pattern of a name or nothing."""
+        return {"type": "string", "pattern": f"^[!-~]{{0,{NAME_BYTES_MAX}}}$"}

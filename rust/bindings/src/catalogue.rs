@@ -1,8 +1,10 @@
 //! Which code and which data of a native error its Python class gets.
 
+use hashroute_coordination::ChangeError;
 use hashroute_core::{PlanError, ViewError};
 use hashroute_dataplane::fleet::NoPod;
-use hashroute_sidecar::{ApplyError, SettingsError, StartError};
+use hashroute_quorum as quorum;
+use hashroute_sidecar::{ApplyError, NoWriter, SettingsError, StartError};
 
 use crate::failure::Failure;
 
@@ -55,12 +57,24 @@ impl From<NoPod> for Failure {
     }
 }
 
+impl From<NoWriter> for Failure {
+    fn from(error: NoWriter) -> Self {
+        let text = error.to_string();
+        match error {
+            NoWriter::NotFollowing => Self::new("parameter", text).with("parameter", "write"),
+            NoWriter::NoOwner { .. } => Self::new("no_pod", text),
+        }
+    }
+}
+
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         let failure = Self::new(error.code(), error.to_string());
         match error {
             SettingsError::View(error) => Self::from(error).about("settings: view"),
-            SettingsError::OutOfRange { key, .. } => failure.with("setting", key),
+            SettingsError::OutOfRange { key, .. } | SettingsError::Conflict { key, .. } => {
+                failure.with("setting", key)
+            }
             SettingsError::Malformed { .. } => failure,
         }
     }
@@ -72,6 +86,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Settings(error) => error.into(),
             StartError::Listen { address, .. } => failure.with("address", address),
+            StartError::Quorum(error) => error.into(),
             StartError::Thread { .. } => failure,
         }
     }
@@ -87,3 +102,85 @@ impl From<ApplyError> for Failure {
         }
     }
 }
+
+impl From<quorum::SettingsError> for Failure {
+    fn from(error: quorum::SettingsError) -> Self {
+        let failure = Self::new(error.code(), error.to_string());
+        match error {
+            quorum::SettingsError::View(error) => Self::from(error).about("settings: view"),
+            quorum::SettingsError::Lease(_) => failure.with("setting", "quorum.lease"),
+            quorum::SettingsError::Conflict { key, .. } => failure.with("setting", key),
+            quorum::SettingsError::Malformed { .. } => failure,
+        }
+    }
+}
+
+impl From<quorum::StartError> for Failure {
+    fn from(error: quorum::StartError) -> Self {
+        let failure = Self::new(error.code(), error.to_string());
+        match error {
+            quorum::StartError::Settings(error) => error.into(),
+            quorum::StartError::Listen { address, .. } => failure.with("address", address),
+            quorum::StartError::Disk { path, .. }
+            | quorum::StartError::DiskDamaged { path, .. }
+            | quorum::StartError::OtherCluster { path, .. }
+            | quorum::StartError::DiskInUse { path } => {
+                failure.with("path", path.to_string_lossy().into_owned())
+            }
+            quorum::StartError::Tls { .. } => failure.with("setting", "quorum.tls"),
+            // The rest says all there is in its text; so does what the room may add.
+            quorum::StartError::StallsTooLong { .. } | quorum::StartError::Thread { .. } | _ => {
+                failure
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::View(error) => error.into(),
+            _ => Self::new(error.code(), error.to_string()),
+        }
+    }
+}
+
+impl From<quorum::ChangeFailed> for Failure {
+    fn from(error: quorum::ChangeFailed) -> Self {
+        match error {
+            quorum::ChangeFailed::Refused(error) => error.into(),
+            quorum::ChangeFailed::Told { code, message } => {
+                let known = TOLD.into_iter().find(|known| **known == *code);
+                Self::new(known.unwrap_or("change_refused"), message)
+            }
+            quorum::ChangeFailed::Unknown { .. } => Self::new("change_unknown", error.to_string()),
+            quorum::ChangeFailed::Unreachable { .. } | _ => {
+                Self::new("quorum_unreachable", error.to_string())
+            }
+        }
+    }
+}
+
+/// Codes that another process may answer a change with, and whose class needs no data. A code that
+/// is not among them, such as one of a later release, is told as the general one.
+const TOLD: [&str; 19] = [
+    "already_a_voter",
+    "change_malformed",
+    "found_refused",
+    "founded_already",
+    "no_record",
+    "not_a_voter",
+    "same_voter",
+    "voters",
+    "unknown_voter",
+    "unknown_group",
+    "duplicate_group",
+    "not_a_candidate",
+    "no_writer",
+    "already_writer",
+    "changes_waiting",
+    "not_agreed",
+    "record_malformed",
+    "change_unknown",
+    "quorum_unreachable",
+];

@@ -3,14 +3,17 @@
 
 #![deny(unsafe_code)]
 
+mod admission;
 mod arguments;
 mod batch;
 mod catalogue;
 mod error_reply;
 mod failure;
-
 mod keys;
+mod node;
+mod operator;
 mod plan;
+mod refusal;
 mod request;
 mod request_key;
 mod ring;
@@ -18,7 +21,9 @@ mod route;
 mod router;
 mod shortcut;
 mod sidecar;
+mod tag;
 mod view;
+mod write;
 
 use pyo3::prelude::*;
 
@@ -28,7 +33,13 @@ mod _hashroute {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::error_reply::raise_error_reply;
+    use super::admission::{Admission, Guard};
+    #[pymodule_export]
+    use super::error_reply::{raise_error_reply, refusal_frame, refusal_of};
+    #[pymodule_export]
+    use super::node::Node;
+    #[pymodule_export]
+    use super::operator::Operator;
     #[pymodule_export]
     use super::plan::Plan;
     #[pymodule_export]
@@ -44,7 +55,11 @@ mod _hashroute {
     #[pymodule_export]
     use super::sidecar::Sidecar;
     #[pymodule_export]
+    use super::tag::Tag;
+    #[pymodule_export]
     use super::view::View;
+    #[pymodule_export]
+    use super::write::{Wait, Write};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,12 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashroute_dataplane::fleet::{Answer, Permit};
 use hashroute_dataplane::health::Event;
+use hashroute_dataplane::write::{self as dataplane, Target};
 use hashroute_sidecar as sidecar;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 
 use crate::failure::Failure;
+use crate::tag::Tag;
 
 /// The pod for one request, which counts as in flight there until the end of the `with` block.
 ///
@@ -40,19 +42,42 @@ impl Route {
         self.route.address()
     }
 
-    /// The slot of the key.
+    /// The slot of the key; None for a write of what a group keeps.
     #[getter]
-    fn slot(&self) -> u32 {
-        self.route.slot().get()
+    fn slot(&self) -> Option<u32> {
+        match self.route.target() {
+            Target::Slot(slot) => Some(slot.get()),
+            Target::Group(_) => None,
+        }
     }
 
-    /// The epoch at which the slot's present owner got it, in this router's history of views.
+    /// The group whose leader this is; None for a request with a key.
+    #[getter]
+    fn group(&self) -> Option<&str> {
+        match self.route.target() {
+            Target::Slot(_) => None,
+            Target::Group(name) => Some(name.as_arc()),
+        }
+    }
+
+    /// What a write carries for the pod's guard: slot or group, epoch and term.
+    #[getter]
+    fn tag(&self) -> Tag {
+        Tag::new(dataplane::Tag {
+            target: self.route.target().clone(),
+            epoch: self.route.epoch(),
+            term: self.route.term(),
+        })
+    }
+
+    /// The epoch at which the present owner of slot or group got it: by the record of the quorum
+    /// that is followed, else in this router's own history of views.
     #[getter]
     fn term(&self) -> u64 {
         self.route.term().get()
     }
 
-    /// The epoch of the view by which the pod was chosen.
+    /// The epoch of the view or record by which the pod was chosen.
     #[getter]
     fn epoch(&self) -> u64 {
         self.route.epoch().get()
@@ -168,6 +193,12 @@ impl Route {
 /// An awaitable that has its result already: entering a route never waits.
 #[pyclass(frozen, module = "hashroute._hashroute")]
 pub(crate) struct Ready(Py<PyAny>);
+
+impl Ready {
+    pub(crate) fn new(result: Py<PyAny>) -> Self {
+        Self(result)
+    }
+}
 
 #[pymethods]
 impl Ready {

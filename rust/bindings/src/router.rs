@@ -3,18 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashroute_core::{Pod, PodIndex};
+use hashroute_core::{Pod, PodIndex, hash_key};
 use hashroute_dataplane::fleet::{LoadBound, PodStatus, Transport};
 use hashroute_dataplane::health::Event;
-use hashroute_sidecar::{self as sidecar, HealthSettings, Probe, RetrySettings, RouterSettings};
+use hashroute_sidecar::{
+    self as sidecar, Goal, HealthSettings, Probe, RetrySettings, RouterSettings,
+};
 use pyo3::prelude::*;
 
-use crate::arguments::{argument, seconds};
+use crate::arguments::{argument, group_name, seconds};
 use crate::failure::{Failure, detached};
 use crate::keys::with_bytes;
+use crate::node::Node;
 use crate::request::Request;
 use crate::ring::Ring;
 use crate::route::Route;
+use crate::view::View;
+use crate::write::Write;
 
 /// The live ring. Python's `Router` extends it, so `acquire` meets no Python code.
 #[pyclass(frozen, subclass, module = "hashroute._hashroute")]
@@ -54,11 +59,19 @@ impl Router {
     /// the end of the block. The pod is the first in the key's preference list that is up and
     /// within its load bound; if there is none, the best there is. Takes no lock; never waits.
     ///
+    /// With `write=True` it is the key's owner by the newest record of the quorum and nobody else,
+    /// whatever its health and load: send `route.tag` along, for its guard.
+    ///
     /// Raises:
-    ///     NoPodError: no pod of the view serves the router's transport.
+    ///     NoPodError: no pod of the view serves the router's transport; for a write, nobody may
+    ///         write the key now.
+    ///     ParameterError: a write, and the router follows no quorum.
     ///     KeyTypeError, KeyRangeError, KeyEncodingError: as `Ring.owner`.
-    #[pyo3(signature = (key, /))]
-    fn acquire(&self, key: &Bound<'_, PyAny>) -> PyResult<Route> {
+    #[pyo3(signature = (key, /, *, write = false))]
+    fn acquire(&self, key: &Bound<'_, PyAny>, write: bool) -> PyResult<Route> {
+        if write {
+            return self.writer(&with_bytes(key, goal_of_key)?);
+        }
         let chosen = with_bytes(key, |bytes| self.0.choose(Some(bytes)))?;
         let (route, permit) = chosen.map_err(Failure::from)?;
         Ok(Route::new(route, permit))
@@ -73,12 +86,61 @@ impl Router {
         Ok(Route::new(route, permit))
     }
 
+    /// Chooses the pod for one write of what a group keeps: the group's leader and nobody else.
+    ///
+    /// Raises:
+    ///     NoPodError: the group has no leader now, or there is none of this name.
+    ///     ParameterError: the router follows no quorum, or this is no name of a group.
+    #[pyo3(signature = (group, /))]
+    fn acquire_group(&self, group: &Bound<'_, PyAny>) -> PyResult<Route> {
+        self.writer(&Goal::Group(group_name(group)?))
+    }
+
     /// Begins a request that may be sent to one pod after the other.
     fn request(&self, key: &Bound<'_, PyAny>, idempotent: bool) -> PyResult<Request> {
         if key.is_none() {
             return Ok(Request::new(self.0.request(None, idempotent)));
         }
         with_bytes(key, |bytes| Request::new(self.0.request(Some(bytes), idempotent)))
+    }
+
+    /// Begins a write of the key's slot, or of what a group keeps, that may be sent more than once.
+    #[pyo3(signature = (key, *, group, idempotent, patience_seconds))]
+    fn write(
+        &self,
+        key: Option<&Bound<'_, PyAny>>,
+        group: Option<&Bound<'_, PyAny>>,
+        idempotent: bool,
+        patience_seconds: &Bound<'_, PyAny>,
+    ) -> PyResult<Write> {
+        let goal = match (key, group) {
+            (_, Some(group)) => Goal::Group(group_name(group)?),
+            (Some(key), None) => with_bytes(key, goal_of_key)?,
+            (None, None) => return Err(Failure::new("internal", "a write of nothing").into()),
+        };
+        let patience = seconds(patience_seconds, "patience_seconds")?;
+        Ok(Write::new(self.0.write(goal, idempotent, patience)))
+    }
+
+    /// Puts the newest record of a node in force, and from now on each that follows it, until
+    /// `stop`.
+    ///
+    /// Raises:
+    ///     StartError: the system gives no thread.
+    fn follow(&self, py: Python<'_>, node: &Node) -> PyResult<()> {
+        let records = node.records();
+        detached(py, || self.0.follow(records).map_err(Failure::from))
+    }
+
+    /// The view in force: of the record that is followed, else of the ring that was applied.
+    fn view(&self) -> View {
+        View(self.0.fleet().ring().view().clone())
+    }
+
+    /// The epoch of the record in force; None if the router follows no quorum.
+    #[getter]
+    fn record_epoch(&self) -> Option<u64> {
+        self.0.record().map(|record| record.epoch().get())
     }
 
     /// Puts another ring in force.
@@ -104,16 +166,21 @@ impl Router {
         Ok(())
     }
 
-    /// Waits until more than `seen` falls of pods were counted, for at most `patience_seconds`;
-    /// returns how many were.
-    fn wait_for_fall(
+    /// Waits until more than `seen` changes were counted, for at most `patience_seconds`; returns
+    /// how many were: pods that were found down, rings and records put in force.
+    fn wait_for_change(
         &self,
         py: Python<'_>,
         seen: u64,
         patience_seconds: &Bound<'_, PyAny>,
     ) -> PyResult<u64> {
         let patience = seconds(patience_seconds, "patience_seconds")?;
-        Ok(py.detach(|| self.0.wait_for_fall(seen, patience)))
+        Ok(py.detach(|| self.0.wait_for_change(seen, patience)))
+    }
+
+    /// Counts a change, so that whoever waits for one looks again.
+    fn nudge(&self) {
+        self.0.nudge();
     }
 
     /// Returns how each pod does, in the order of the view.
@@ -142,10 +209,21 @@ impl Router {
         self.0.settings().probes.is_some()
     }
 
-    /// Ends the thread that probes.
-    fn stop_probing(&self, py: Python<'_>) {
+    /// Ends the threads that probe and follow.
+    fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
+}
+
+impl Router {
+    fn writer(&self, goal: &Goal) -> PyResult<Route> {
+        let (route, permit) = self.0.choose_writer(goal).map_err(Failure::from)?;
+        Ok(Route::new(route, permit))
+    }
+}
+
+fn goal_of_key(key: &[u8]) -> Goal {
+    Goal::Key(hash_key(key))
 }
 
 fn status_fields(pod: &Pod, status: PodStatus, now: Duration) -> StatusFields {

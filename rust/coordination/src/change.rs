@@ -17,7 +17,8 @@ pub enum Change {
     Nothing,
     /// The process is dead or out of reach: its pod is down and has no writer.
     Fail(Writer),
-    /// The pod's new process takes part; an unknown pod is added, a known one is active again.
+    /// The pod's new process takes part; an unknown pod is added, a known one is active again, with
+    /// the weight that the record has.
     Join {
         /// The pod as it describes itself.
         pod: Pod,
@@ -141,11 +142,13 @@ impl Draft {
     }
 
     fn join(&mut self, pod: &Pod, incarnation: Incarnation) -> Result<(), ChangeError> {
-        let known = self.view.index_of(pod.id.as_str()).is_some();
-        let joined = Pod { state: PodState::Active, ..pod.clone() };
+        let known = self.view.pods().iter().find(|other| other.id == pod.id);
+        // What was agreed on its weight outlives the process: only a change of it changes it.
+        let weight = known.map_or(pod.weight, |known| known.weight);
+        let joined = Pod { state: PodState::Active, weight, ..pod.clone() };
         let pods = self.view.pods().iter().filter(|other| other.id != pod.id).cloned();
         let pods = pods.chain([joined]).collect();
-        if known && self.writers.get(&pod.id) == Some(&incarnation) {
+        if self.writers.get(&pod.id) == Some(&incarnation) {
             return Err(ChangeError::AlreadyWriter { pod: pod.id.to_string() });
         }
         self.view = View::new(self.view.epoch(), self.view.parameters(), pods)?;

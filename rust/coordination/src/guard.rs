@@ -112,6 +112,23 @@ impl Guard {
         resource: &Resource,
         tag: WriteTag,
     ) -> Result<Epoch, WriteRefusal> {
+        self.admit_until(now, me, record, lease.end(), resource, tag)
+    }
+
+    /// As [`Guard::admit`], for a lease that ends at `lease_end`; `None` is no lease.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteRefusal`]: nothing may be written.
+    pub fn admit_until(
+        &self,
+        now: Duration,
+        me: &Writer,
+        record: &Record,
+        lease_end: Option<Duration>,
+        resource: &Resource,
+        tag: WriteTag,
+    ) -> Result<Epoch, WriteRefusal> {
         let installed = record.epoch();
         if tag.epoch > installed && !self.planted.has(Bug::RouterTrusted) {
             return Err(WriteRefusal::Behind { installed, got: tag.epoch });
@@ -131,7 +148,7 @@ impl Guard {
         if self.has_released(me, resource) {
             return Err(WriteRefusal::Moving { resource: resource.clone() });
         }
-        if !lease.is_valid(now) && !self.planted.has(Bug::LeaseUnchecked) {
+        if lease_end.is_none_or(|end| now >= end) && !self.planted.has(Bug::LeaseUnchecked) {
             return Err(WriteRefusal::NoLease);
         }
         Ok(term)

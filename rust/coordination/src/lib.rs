@@ -15,6 +15,7 @@ mod message;
 mod planted;
 mod proposer;
 mod record;
+mod register;
 #[cfg(test)]
 mod testing;
 mod voter;
@@ -29,4 +30,8 @@ pub use message::{Ballot, FromVoter, Refusal, Sequence, ToPeer, ToVoter};
 pub use planted::{Bug, Planted};
 pub use proposer::{Proposer, ProposerAction, Wish};
 pub use record::{ClusterId, Group, Incarnation, Record, Resource, VoterEntry, VoterId, Writer};
+pub use register::{
+    Entry, Key, RegisterAction, RegisterEvent, RegisterMember, Request, Revision, Transaction,
+    Value,
+};
 pub use voter::{Voter, VoterAction, VoterState};

@@ -44,16 +44,19 @@ pub enum ErrorCode {
     DeadlineExceeded,
     /// A limit of this process was reached: requests in flight, bytes buffered.
     ResourceExhausted,
+    /// A pod's guard did not admit a write.
+    Refused,
 }
 
 impl ErrorCode {
     /// Every code, for catalogues and for counters that start at zero.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::MissingKey,
         Self::Malformed,
         Self::Unavailable,
         Self::DeadlineExceeded,
         Self::ResourceExhausted,
+        Self::Refused,
     ];
 
     /// The stable word, as a ZeroMQ error reply and a counter's label carry it.
@@ -65,10 +68,12 @@ impl ErrorCode {
             Self::Unavailable => "UNAVAILABLE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Refused => "REFUSED",
         }
     }
 
-    /// The gRPC status with which this error is answered.
+    /// The gRPC status with which this error is answered. (A guard answers with that of its
+    /// [`Refusal`](crate::refusal::Refusal).)
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
@@ -76,6 +81,7 @@ impl ErrorCode {
             Self::Unavailable => Status::Unavailable,
             Self::DeadlineExceeded => Status::DeadlineExceeded,
             Self::ResourceExhausted => Status::ResourceExhausted,
+            Self::Refused => Status::FailedPrecondition,
         }
     }
 }

@@ -10,7 +10,7 @@ pub use choice::{NoPod, Reason, TRIED_MAX, Tried};
 pub use live::{Answer, Permit, PodStatus};
 pub use load::{LoadBound, LoadBoundError};
 
-use crate::health::{self, Event, Health, Transition};
+use crate::health::{self, Cause, Event, Health, Transition};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -214,6 +214,31 @@ impl Fleet {
         };
         member.live.count_choice(reason, !tried.is_empty());
         Ok(Permit::new(Arc::clone(&member.live), pod, reason))
+    }
+
+    /// Takes this very pod for a write, whatever its health and its load, and counts the request in
+    /// flight there: what has one writer goes nowhere else. `None` if the view does not have the
+    /// pod.
+    #[must_use]
+    pub fn take(&self, pod: PodIndex) -> Option<Permit> {
+        let member = self.member(pod)?;
+        self.common.arrive();
+        member.live.enter();
+        Some(Permit::new(Arc::clone(&member.live), pod, Reason::Owner))
+    }
+
+    /// Whether a pod is down because it leaves probes unanswered, or says that it does not serve:
+    /// what is sent to it may stay there for ever. (One that refuses connections, or lost them,
+    /// takes the next request or refuses it at once.) Takes the lock of the pod's judgement if the
+    /// pod is down.
+    #[must_use]
+    pub fn is_silent(&self, pod: PodIndex) -> bool {
+        let Some(member) = self.member(pod) else { return true };
+        if member.live.health() != Health::Down {
+            return false;
+        }
+        let cause = member.live.status().last_fall.map(|fall| fall.cause);
+        matches!(cause, Some(Cause::ProbeTimedOut | Cause::ProbeMalformed | Cause::NotServing))
     }
 
     /// Chooses a pod for a request whose owner is full: the one where the slot last found room, or

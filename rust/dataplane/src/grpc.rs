@@ -16,7 +16,9 @@ use core::fmt;
 
 /// Towards the pod: the slot of the request's key, in decimal.
 pub const HEADER_SLOT: &str = "x-hashroute-slot";
-/// Towards the pod: the term of the slot, in decimal.
+/// Towards the pod: the group that is written, percent-encoded, in place of a slot.
+pub const HEADER_GROUP: &str = "x-hashroute-group";
+/// Towards the pod: the term of the slot or group, in decimal.
 pub const HEADER_TERM: &str = "x-hashroute-term";
 /// Towards the pod: the epoch of the view by which the request was routed, in decimal.
 pub const HEADER_EPOCH: &str = "x-hashroute-epoch";
@@ -24,6 +26,11 @@ pub const HEADER_EPOCH: &str = "x-hashroute-epoch";
 pub const HEADER_POD: &str = "x-hashroute-pod";
 /// Towards the caller, in errors that hashroute made: [`Outcome`](crate::error::Outcome).
 pub const HEADER_OUTCOME: &str = "x-hashroute-outcome";
+/// From a pod's guard, and towards the caller: [`Refusal`](crate::refusal::Refusal).
+pub const HEADER_REFUSAL: &str = "x-hashroute-refusal";
+/// In both directions: `true` if no majority of voters was heard for some time, so that what was
+/// routed by may be old.
+pub const HEADER_STALE: &str = "x-hashroute-stale";
 /// From the caller: the routing key, where a route does not say otherwise.
 pub const HEADER_KEY: &str = "x-hashroute-key";
 

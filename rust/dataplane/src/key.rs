@@ -125,6 +125,12 @@ impl KeySources {
         }
     }
 
+    /// Whether the caller's address is one of them.
+    #[must_use]
+    pub fn have_peer(&self) -> bool {
+        self.0.contains(&KeySource::Peer)
+    }
+
     /// The sources, in the order in which they are tried.
     #[must_use]
     pub fn as_slice(&self) -> &[KeySource] {

@@ -12,6 +12,9 @@
 //!    that the pods carry, and counts the request in flight;
 //! 3. [`retry`] says what a failure means: another pod, patience, or an [`error`] whose
 //!    [`Outcome`](error::Outcome) tells the caller whether the request may have been applied.
+//!
+//! What has one writer at a time takes another way: [`write`] sends it to the owner by the newest
+//! record and to nobody else, and knows what each [`refusal`] of a pod's guard asks for.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -21,6 +24,8 @@ pub mod grpc;
 pub mod health;
 pub mod key;
 pub mod protobuf;
+pub mod refusal;
 pub mod retry;
 pub mod route;
+pub mod write;
 pub mod zmtp;

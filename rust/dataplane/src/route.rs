@@ -1,24 +1,66 @@
 //! The rules of a configuration: which requests find their key where, and what may be repeated.
 
-use crate::key::{KeySource, KeySources, MetadataName};
+use crate::key::{KeySource, KeySources, KeySourcesError, MetadataName};
+use crate::write::GroupName;
 use core::fmt;
 use serde::Deserialize;
 use thiserror::Error;
 
 /// One rule: what holds for the requests whose path matches.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Document")]
 pub struct Route {
     /// Which requests.
-    #[serde(rename = "match")]
     pub pattern: Pattern,
     /// Where their key is looked for.
-    #[serde(rename = "key")]
     pub sources: KeySources,
     /// What becomes of a request without a key.
     pub on_missing: OnMissing,
     /// Whether a request may be applied twice without harm.
     pub idempotent: bool,
+    /// What has one writer, if the requests write.
+    pub writes: Option<Writes>,
+}
+
+/// What requests write that has one writer at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writes {
+    /// The slot of their key.
+    Slot,
+    /// Whatever the leader of this group keeps.
+    Group(GroupName),
+}
+
+/// A rule as it is written down.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(rename = "match")]
+    pattern: Pattern,
+    #[serde(rename = "key")]
+    sources: Vec<KeySource>,
+    on_missing: OnMissing,
+    idempotent: bool,
+    #[serde(default)]
+    write: bool,
+    #[serde(default)]
+    group: Option<GroupName>,
+}
+
+impl TryFrom<Document> for Route {
+    type Error = KeySourcesError;
+
+    /// A rule of a group needs no key, and may come without a place to look for one.
+    fn try_from(document: Document) -> Result<Self, KeySourcesError> {
+        let Document { pattern, sources, on_missing, idempotent, write, group } = document;
+        let sources = if group.is_some() && sources.is_empty() {
+            default_sources()
+        } else {
+            KeySources::new(sources)?
+        };
+        let writes = group.map(Writes::Group).or_else(|| write.then_some(Writes::Slot));
+        Ok(Self { pattern, sources, on_missing, idempotent, writes })
+    }
 }
 
 /// What becomes of a request without a key.
@@ -109,11 +151,18 @@ impl RouteTable {
     pub fn new(routes: Vec<Route>) -> Self {
         let fallback = Route {
             pattern: Pattern::everything(),
-            sources: KeySources::from(KeySource::Metadata(MetadataName::hashroute_key())),
+            sources: default_sources(),
             on_missing: OnMissing::Any,
             idempotent: false,
+            writes: None,
         };
         Self { routes: routes.into(), fallback }
+    }
+
+    /// The rules, in their order.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// The first rule that matches. Cost: linear in the rules before it.
@@ -127,6 +176,10 @@ impl From<Vec<Route>> for RouteTable {
     fn from(routes: Vec<Route>) -> Self {
         Self::new(routes)
     }
+}
+
+fn default_sources() -> KeySources {
+    KeySources::from(KeySource::Metadata(MetadataName::hashroute_key()))
 }
 
 #[cfg(test)]

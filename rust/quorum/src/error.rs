@@ -2,9 +2,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use hashroute_coordination::ChangeError;
+use std::time::Duration;
+
+use hashroute_coordination::{ChangeError, LeaseParameters};
 
 use crate::settings::SettingsError;
+use crate::stalls::STALLS_IN_A_LEASE;
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,12 @@ pub enum StartError {
         /// Four times the stall.
         needed_ms: u64,
     },
+    /// The operating system gives no random numbers: nobody could be told apart.
+    #[error("the operating system gives no random numbers: {reason}")]
+    NoRandomness {
+        /// What it said.
+        reason: String,
+    },
     /// The operating system gave no thread.
     #[error("the thread {name} cannot be started: {source}; raise the limit on threads or memory")]
     Thread {
@@ -108,6 +117,12 @@ pub enum StartError {
 }
 
 impl StartError {
+    pub(crate) fn stalls_too_long(lease: LeaseParameters, worst: Duration) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let needed_ms = millis(worst * STALLS_IN_A_LEASE);
+        Self::StallsTooLong { worst_ms: millis(worst), ttl_ms: millis(lease.ttl), needed_ms }
+    }
+
     /// The stable name of the situation.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -124,6 +139,7 @@ impl StartError {
             Self::DiskInUse { .. } => "disk_in_use",
             Self::Tls { .. } => "tls",
             Self::StallsTooLong { .. } => "stalls_too_long",
+            Self::NoRandomness { .. } => "no_randomness",
             Self::Thread { .. } => "thread_not_started",
         }
     }

@@ -4,23 +4,38 @@
 //! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
 //! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
-#[allow(dead_code, reason = "the node is to use it")]
+#![deny(unsafe_code)]
+
+mod clock;
+mod dice;
 mod disk;
+mod disk_thread;
+mod drift;
 mod error;
+mod etcd;
+mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
 pub mod fuzzing;
 mod guard;
+mod incoming;
+mod link;
 mod node;
 mod operator;
+mod outbox;
+mod priority;
 mod record_json;
+mod records;
+mod server;
 mod settings;
+mod shared;
+mod shell;
 mod snapshot;
+mod stalls;
 #[cfg(test)]
 mod testing;
-#[allow(dead_code, reason = "the node is to use all of it")]
 mod transport;
-#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
+mod window;
 mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.
@@ -34,5 +49,8 @@ pub use guard::{Admission, PodGuard};
 pub use node::Node;
 pub use operator::{Description, Operator, OperatorSettings};
 pub use record_json::record_json;
+pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};
-pub use snapshot::{MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot};
+pub use snapshot::{
+    InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
+};

@@ -212,6 +212,8 @@ impl Description {
     }
 }
 
+pub(crate) use change::read as read_change;
+
 fn told(code: &str, message: String) -> ChangeFailed {
     ChangeFailed::Told { code: code.to_owned(), message }
 }

@@ -166,6 +166,7 @@ impl NodeSettings {
             let reason = "a voter needs both an address to listen on and a directory for its disk";
             return Err(conflict("quorum.listen, quorum.data", reason));
         }
+        self.check_addresses()?;
         if let Some(pod) = &self.pod
             && self.view.index_of(pod).is_none()
         {
@@ -175,6 +176,27 @@ impl NodeSettings {
         Ok(LeaseParameters::from(self.lease).check()?)
     }
 }
+
+impl NodeSettings {
+    /// What others cannot reach, or could not hear often enough.
+    fn check_addresses(&self) -> Result<(), SettingsError> {
+        let conflict = |key, reason: &str| SettingsError::Conflict { key, reason: reason.into() };
+        let listen = self.listen.as_deref().unwrap_or_default();
+        let everywhere = ["0.0.0.0:", "[::]:"].iter().any(|it| listen.starts_with(it));
+        if everywhere && self.advertise.is_none() {
+            let reason = "listen is on every interface: say by which host:port others reach it";
+            return Err(conflict("quorum.advertise", reason));
+        }
+        if self.stale_after < STALE_AFTER_LEAST {
+            let reason = "expected at least 300ms: voters are heard ten times a second";
+            return Err(conflict("quorum.stale_after", reason));
+        }
+        Ok(())
+    }
+}
+
+/// Three beats of a voter.
+const STALE_AFTER_LEAST: Duration = Duration::from_millis(300);
 
 impl From<LeaseSettings> for LeaseParameters {
     fn from(settings: LeaseSettings) -> Self {

@@ -18,6 +18,10 @@ pub struct NodeSnapshot {
     pub is_stale: bool,
     /// The newest record, in the words of `record_json`; null if there is none.
     pub record: serde_json::Value,
+    /// For how long this process has gone by it; null if there is none.
+    pub record_age_ms: Option<f64>,
+    /// When the last 64 records began to count here, oldest first; the last is `record`.
+    pub installed: Vec<InstalledRecord>,
     /// How this process reaches each voter of the record.
     pub voters: Vec<VoterLink>,
     /// The voter of this process.
@@ -30,6 +34,16 @@ pub struct NodeSnapshot {
     pub recovery_promise_ms: f64,
     /// Trouble that is coming, each as a sentence that says what to do.
     pub warnings: Vec<String>,
+}
+
+/// When one record began to count at a process: what says since when somebody writes, for a term
+/// is an epoch. A process that was told late, or has just started, knows a later moment than others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct InstalledRecord {
+    /// Its epoch.
+    pub epoch: u64,
+    /// How long ago.
+    pub ms_ago: f64,
 }
 
 /// The way to one voter.

@@ -29,6 +29,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// This process's part in the quorum did not start.
+    #[error(transparent)]
+    Quorum(#[from] hashroute_quorum::StartError),
 }
 
 impl StartError {
@@ -37,6 +40,7 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Settings(error) => error.code(),
+            Self::Quorum(error) => error.code(),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "address_in_use"
             }

@@ -3,10 +3,12 @@
 //! Everything is an atomic with relaxed ordering: a snapshot may be off by the requests that finish
 //! while it is taken, and never blocks one.
 use std::array;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hashroute_dataplane::refusal::Refusal;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -195,8 +197,15 @@ impl Default for TransportMetrics {
 pub(crate) const STATUSES: usize = 18;
 
 /// What the first status counters of the ZeroMQ transport count, in order.
-pub(crate) const ZMQ_STATUSES: [&str; 6] =
-    ["OK", "MISSING_KEY", "MALFORMED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"];
+pub(crate) const ZMQ_STATUSES: [&str; 7] = [
+    "OK",
+    "MISSING_KEY",
+    "MALFORMED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "REFUSED",
+];
 
 /// What the status counters of the gRPC transport count: the codes' names in the order of their
 /// numbers.
@@ -228,6 +237,57 @@ pub(crate) struct Metrics {
     pub(crate) grpc: TransportMetrics,
     /// ZeroMQ.
     pub(crate) zmq: TransportMetrics,
+    /// What has one writer, as a router.
+    pub(crate) writes: WriteMetrics,
+    /// The guard, over both transports.
+    pub(crate) guard: GuardMetrics,
+}
+
+/// What a router did with writes.
+#[derive(Debug, Default)]
+pub(crate) struct WriteMetrics {
+    /// Writes sent again, each time.
+    pub(crate) repeated: Counter,
+    /// Writes that ended without the answer of a pod: not accepted in time, or unknown.
+    pub(crate) given_up: Counter,
+    /// Refusals that pods answered with.
+    pub(crate) refused: ByRefusal,
+    /// Reads that were routed by what may have been old.
+    pub(crate) stale: Counter,
+}
+
+/// What a guard did.
+#[derive(Debug, Default)]
+pub(crate) struct GuardMetrics {
+    /// gRPC, as a transport.
+    pub(crate) grpc: TransportMetrics,
+    /// ZeroMQ, as a transport.
+    pub(crate) zmq: TransportMetrics,
+    /// Writes admitted.
+    pub(crate) admitted: Counter,
+    /// Writes refused.
+    pub(crate) refused: ByRefusal,
+    /// Requests that are no writes.
+    pub(crate) passed: Counter,
+}
+
+/// A counter for each refusal.
+#[derive(Debug, Default)]
+pub(crate) struct ByRefusal([Counter; Refusal::ALL.len()]);
+
+impl ByRefusal {
+    /// Counts one.
+    pub(crate) fn increment(&self, refusal: Refusal) {
+        let place = Refusal::ALL.iter().position(|known| *known == refusal);
+        self.0[place.unwrap_or_default()].increment();
+    }
+
+    /// The counts by word; those that never occurred are left out.
+    pub(crate) fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+        let counts = Refusal::ALL.iter().zip(&self.0);
+        let counts = counts.map(|(refusal, counter)| (refusal.as_str(), counter.get()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 /// Microseconds as seconds, exact up to 2^53 microseconds (285 years).

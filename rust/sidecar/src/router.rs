@@ -1,15 +1,21 @@
 //! A router without sockets: chooses pods for a program that sends its requests itself.
+mod follow;
+mod writes;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hashroute_core::{Epoch, Pod, PodId, PodIndex, Ring, Slot, hash_key};
+use hashroute_coordination::Record;
+use hashroute_core::{Epoch, Pod, PodId, PodIndex, Ring, hash_key};
 use hashroute_dataplane::error::Outcome;
 use hashroute_dataplane::fleet::{
     Fleet, FleetPolicy, LoadBound, NoPod, Permit, Reason, Transport, Tried,
 };
 use hashroute_dataplane::health::{Event, Health, Policy, Transition};
 use hashroute_dataplane::retry::{ATTEMPTS_MAX, Attempts, Failure, Progress, RetryBudget, Verdict};
+use hashroute_dataplane::write::Target;
+use hashroute_quorum::Records;
 
 use crate::clock::{Clock, Heartbeat};
 use crate::error::{ApplyError, StartError};
@@ -17,14 +23,16 @@ use crate::prober::{self, ProbeSubject, Prober};
 use crate::routing::{self, Terms};
 use crate::settings::{HOUR_MS, HealthSettings, RetrySettings, SettingsError, range};
 
+use follow::Follower;
+pub use writes::{NoWriter, Turn, WriteRequest};
+
 /// The pods of a changing view, chosen by key, health and load. All methods may be called from any
 /// thread; those on the way of a request take no lock.
 #[derive(Debug)]
 pub struct Router {
     state: Arc<State>,
     prober: Mutex<Option<Prober>>,
-    // Held while a ring is put in force, so that two calls cannot both follow the same one.
-    change: Mutex<()>,
+    follower: Mutex<Option<Follower>>,
 }
 
 /// How a [`Router`] works, for its whole life.
@@ -46,7 +54,9 @@ struct State {
     settings: RouterSettings,
     budget: RetryBudget,
     clock: Clock,
-    falls: Falls,
+    changes: Changes,
+    // Held while a ring is put in force, so that two calls cannot both follow the same one.
+    change: Mutex<()>,
 }
 
 /// What is in force between two changes of the view.
@@ -54,6 +64,9 @@ struct State {
 struct Present {
     fleet: Arc<Fleet>,
     terms: Terms,
+    /// What a quorum agreed on, if this router follows one. Its ring is that of the fleet, unless no
+    /// pod owns slots by it: then the fleet stays as it was, for reads.
+    record: Option<Record>,
 }
 
 impl Router {
@@ -68,11 +81,13 @@ impl Router {
             present: ArcSwap::from_pointee(Present {
                 terms: Terms::first(&ring),
                 fleet: Arc::new(Fleet::new(ring, settings.transport, settings.policy())),
+                record: None,
             }),
             budget: routing::budget(settings.retry),
             settings,
             clock: Clock::start(),
-            falls: Falls::default(),
+            changes: Changes::default(),
+            change: Mutex::default(),
         });
         let prober = state
             .settings
@@ -84,7 +99,20 @@ impl Router {
             })
             .transpose()
             .map_err(|source| StartError::Thread { name: prober::THREAD, source })?;
-        Ok(Self { state, prober: Mutex::new(prober), change: Mutex::default() })
+        Ok(Self { state, prober: Mutex::new(prober), follower: Mutex::default() })
+    }
+
+    /// Puts the newest of `records` in force, and from now on each that follows it, until
+    /// [`Router::stop`]: a thread waits for them.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the operating system gives no thread; then nothing is followed.
+    pub fn follow(&self, records: Records) -> Result<(), StartError> {
+        let follower = Follower::spawn(Arc::clone(&self.state), records)
+            .map_err(|source| StartError::Thread { name: follow::THREAD, source })?;
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
+        Ok(())
     }
 
     /// Chooses a pod for one request that is not sent twice; `key` of `None` is any slot. The
@@ -116,17 +144,18 @@ impl Router {
     ///
     /// [`ApplyError::StaleEpoch`] if the ring is older than the one in force.
     pub fn apply(&self, ring: Ring) -> Result<(), ApplyError> {
-        let _one_at_a_time = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.state.change.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.state.present.load_full();
         let before = present.fleet.ring();
         let (current, got) = (before.view().epoch().get(), ring.view().epoch().get());
         if got < current {
             return Err(ApplyError::StaleEpoch { current, got });
         }
-        self.state.present.store(Arc::new(Present {
+        self.state.put_in_force(Present {
             terms: present.terms.follow(before, &ring),
             fleet: Arc::new(present.fleet.follow(ring, self.state.settings.policy())),
-        }));
+            record: present.record.clone(),
+        });
         Ok(())
     }
 
@@ -139,11 +168,23 @@ impl Router {
         }
     }
 
-    /// Waits until more than `seen` falls of pods were counted, for at most `patience`; returns how
-    /// many were. Who waits for an answer of a pod that fell may then ask another.
+    /// Waits until more than `seen` changes were counted, for at most `patience`; returns how many
+    /// were. A change is a pod that was found down, or another ring or record in force. Who waits
+    /// for an answer, or for an owner, may then ask another pod.
     #[must_use]
-    pub fn wait_for_fall(&self, seen: u64, patience: Duration) -> u64 {
-        self.state.falls.wait(seen, patience)
+    pub fn wait_for_change(&self, seen: u64, patience: Duration) -> u64 {
+        self.state.changes.wait(seen, patience)
+    }
+
+    /// Counts a change, so that whoever waits for one looks again.
+    pub fn nudge(&self) {
+        self.state.changes.count();
+    }
+
+    /// The record in force; `None` if this router follows no quorum.
+    #[must_use]
+    pub fn record(&self) -> Option<Record> {
+        self.state.present.load().record.clone()
     }
 
     /// The pods at this moment: their health, their counters, what each has in flight.
@@ -164,8 +205,9 @@ impl Router {
         &self.state.settings
     }
 
-    /// Stops probing. Routing goes on with what is known.
+    /// Stops probing and following. Routing goes on with what is known.
     pub fn stop(&self) {
+        drop(self.follower.lock().unwrap_or_else(PoisonError::into_inner).take());
         let prober = self.prober.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(prober) = prober {
             prober.stop();
@@ -224,7 +266,8 @@ pub struct Route {
     state: Arc<State>,
     pod: PodIndex,
     reason: Reason,
-    slot: Slot,
+    target: Target,
+    epoch: Epoch,
     term: Epoch,
 }
 
@@ -246,22 +289,23 @@ impl Route {
         }
     }
 
-    /// The slot of the key.
+    /// The slot of the key, or the group that is written.
     #[must_use]
-    pub fn slot(&self) -> Slot {
-        self.slot
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
-    /// The epoch at which the present owner of the slot got it, in this router's own history.
+    /// The epoch at which the present owner of the slot or group got it: by the record of the
+    /// quorum that is followed, else in this router's own history.
     #[must_use]
     pub fn term(&self) -> Epoch {
         self.term
     }
 
-    /// The epoch of the view that was in force.
+    /// The epoch of the view or record that was in force.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.fleet.ring().view().epoch()
+        self.epoch
     }
 
     /// Why this pod.
@@ -291,14 +335,21 @@ impl State {
             state: Arc::clone(self),
             pod: permit.pod(),
             reason: permit.reason(),
-            slot,
+            target: Target::Slot(slot),
+            epoch: fleet.ring().view().epoch(),
             term: present.terms.of(slot),
         };
         Ok((route, permit))
     }
 
+    /// To be called with the lock of changes.
+    fn put_in_force(&self, present: Present) {
+        self.present.store(Arc::new(present));
+        self.changes.count();
+    }
+
     fn observe(&self, fleet: &Fleet, pod: PodIndex, event: Event) {
-        self.falls.note(fleet.observe(pod, self.clock.now(), event));
+        self.changes.note(fleet.observe(pod, self.clock.now(), event));
     }
 }
 
@@ -318,33 +369,37 @@ impl ProbeSubject for Probed {
     }
 
     fn note(&self, transition: Option<Transition>) {
-        self.state.falls.note(transition);
+        self.state.changes.note(transition);
     }
 }
 
-/// How many times a pod was found down, for those who wait for it.
+/// How many changes there were, for those who wait for one.
 #[derive(Debug, Default)]
-struct Falls {
-    count: Mutex<u64>,
-    changed: Condvar,
+struct Changes {
+    counted: Mutex<u64>,
+    another: Condvar,
 }
 
-impl Falls {
+impl Changes {
     fn note(&self, transition: Option<Transition>) {
         if transition.is_some_and(|transition| transition.to == Health::Down) {
-            *self.lock() += 1;
-            self.changed.notify_all();
+            self.count();
         }
     }
 
+    fn count(&self) {
+        *self.lock() += 1;
+        self.another.notify_all();
+    }
+
     fn wait(&self, seen: u64, patience: Duration) -> u64 {
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, |count| *count <= seen);
+        let waited = self.another.wait_timeout_while(self.lock(), patience, |count| *count <= seen);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {
         // A count is whole, also if a thread panicked while it held the lock.
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,8 @@
 //! What a sidecar is told: one JSON document, made by the Python configuration, checked here once.
+mod writes;
+
+pub use writes::{Door, GuardSettings, Untagged, WriteSettings};
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,14 +11,17 @@ use hashroute_core::{Ring, View, ViewError};
 use hashroute_dataplane::fleet::{FleetPolicy, LoadBound};
 use hashroute_dataplane::health::Policy;
 use hashroute_dataplane::retry::ATTEMPTS_MAX;
-use hashroute_dataplane::route::{OnMissing, RouteTable};
+use hashroute_dataplane::route::{OnMissing, RouteTable, Writes};
+use hashroute_dataplane::write::GroupName;
+use hashroute_quorum::NodeSettings;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// All settings of a sidecar. Every field must be given; an unknown one is refused.
+/// All settings of a sidecar. Every field must be given, but for those of the quorum; an unknown
+/// one is refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The view to route by.
+    /// The view to route by, until the quorum's record gives another.
     pub view: View,
     /// Where to listen. Fixed for the life of a sidecar.
     pub listen: ListenSettings,
@@ -30,6 +37,16 @@ pub struct Settings {
     pub retry: RetrySettings,
     /// The bounds on what clients may use.
     pub limits: LimitSettings,
+    /// This process's part in the quorum; none: the view is that of the settings, and what has one
+    /// writer is routed like everything else. Fixed for the life of a sidecar.
+    #[serde(default)]
+    pub quorum: Option<NodeSettings>,
+    /// The guard in front of the own pod's service. Fixed for the life of a sidecar.
+    #[serde(default)]
+    pub guard: Option<GuardSettings>,
+    /// How long a write looks for a pod.
+    #[serde(default)]
+    pub writes: WriteSettings,
 }
 
 /// Addresses to listen on.
@@ -59,6 +76,21 @@ pub struct ZmqSettings {
     pub message_bytes_max: usize,
     /// What a message without the key frame gets.
     pub on_missing: OnMissing,
+    /// Whether every request writes the slot of its key.
+    #[serde(default)]
+    pub write: bool,
+    /// The group that every request writes.
+    #[serde(default)]
+    pub group: Option<GroupName>,
+}
+
+impl ZmqSettings {
+    /// What every request writes.
+    #[must_use]
+    pub fn writes(&self) -> Option<Writes> {
+        let group = self.group.clone().map(Writes::Group);
+        group.or_else(|| self.write.then_some(Writes::Slot))
+    }
 }
 
 /// How a ZeroMQ envelope ends.
@@ -161,6 +193,14 @@ pub enum SettingsError {
     /// The view cannot be routed by.
     #[error("settings: view: {0}")]
     View(#[from] ViewError),
+    /// A setting that does not go with the others.
+    #[error("settings: {key}: {reason}")]
+    Conflict {
+        /// The path of the setting.
+        key: String,
+        /// What is wrong, and what to write.
+        reason: &'static str,
+    },
 }
 
 impl SettingsError {
@@ -170,6 +210,7 @@ impl SettingsError {
         match self {
             Self::Malformed { .. } => "settings_malformed",
             Self::OutOfRange { .. } => "setting_out_of_range",
+            Self::Conflict { .. } => "setting",
             Self::View(error) => error.code(),
         }
     }
@@ -235,7 +276,8 @@ impl Settings {
         range("limits.handshake_timeout_ms", limits.handshake_timeout.as_millis(), 1..=HOUR_MS)?;
         range("limits.keepalive_ms", limits.keepalive.as_millis(), 1..=HOUR_MS)?;
         range("limits.stream_window_bytes", limits.stream_window_bytes, 1 << 10..=1 << 24)?;
-        Ok(())
+        range("writes.patience_ms", self.writes.patience.as_millis(), 0..=HOUR_MS)?;
+        self.check_writes()
     }
 }
 
@@ -334,12 +376,48 @@ mod tests {
             ("retry", "budget_ratio", json!(1.5), "0 to 1"),
             ("load", "c", json!(0.9), "a number from 1 up"),
             ("limits", "stream_window_bytes", json!(1), "1024 to 16777216"),
+            ("writes", "patience_ms", json!(3_600_001), "0 to 3600000"),
         ] {
             let error = refusal(|document| document[section][key] = value.clone());
             let text = format!("settings: {section}.{key} is {value}, expected {range}");
             assert_eq!(error.to_string(), text);
             assert_eq!(error.code(), "setting_out_of_range");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_the_quorum_may_be_left_out() {
+        let settings = Settings::from_json(&document().to_string()).expect("good settings");
+        assert!(settings.quorum.is_none() && settings.guard.is_none());
+        assert_eq!(settings.writes.patience, Duration::from_secs(2));
+        assert_eq!(settings.zmq.writes(), None);
+        let mut document = document();
+        document["zmq"]["write"] = json!(true);
+        document["zmq"]["on_missing"] = json!("reject");
+        document["writes"] = json!({"patience_ms": 0});
+        document["guard"] = json!({
+            "grpc": null, "untagged": "own",
+            "zmq": {"listen": "tcp://127.0.0.1:0", "service": "tcp://127.0.0.1:1"},
+        });
+        let settings = Settings::from_json(&document.to_string()).expect("good settings");
+        assert_eq!(settings.zmq.writes(), Some(Writes::Slot));
+        assert_eq!(settings.writes.patience, Duration::ZERO);
+        assert_eq!(settings.guard.expect("a guard").untagged, Untagged::Own);
+    }
+
+    #[test]
+    fn a_write_that_can_have_no_owner_is_refused() {
+        let route = json!({
+            "match": "/*", "key": ["path"], "on_missing": "any", "idempotent": false,
+            "write": true, "group": null,
+        });
+        let error = refusal(|document| document["routes"] = json!([route]));
+        assert!(error.to_string().contains("routes[0].on_missing"), "{error}");
+        let error = refusal(|document| document["zmq"]["write"] = json!(true));
+        assert!(error.to_string().contains("zmq.on_missing"), "{error}");
+        let mut document = document();
+        document["zmq"]["group"] = json!("desk");
+        Settings::from_json(&document.to_string()).expect("a group needs no key");
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::time::Duration;
 use hashroute_core::{Pod, PodIndex};
 use hashroute_dataplane::fleet::{PodStatus, Transport};
 use hashroute_dataplane::health::Health;
+use hashroute_dataplane::refusal::Refusal;
+use hashroute_quorum::NodeSnapshot;
 use serde::Serialize;
 
-use crate::metrics::{GRPC_STATUSES, LatencySnapshot, Metrics, TransportMetrics, ZMQ_STATUSES};
+use crate::metrics::{
+    GRPC_STATUSES, GuardMetrics, LatencySnapshot, Metrics, TransportMetrics, ZMQ_STATUSES,
+};
 use crate::routing::Routing;
 use crate::shared::Shared;
 
@@ -29,6 +33,44 @@ pub struct Snapshot {
     /// Milliseconds since each loop that runs last turned; more than a second means that it is
     /// stuck.
     pub loop_age_ms: BTreeMap<&'static str, u64>,
+    /// What became of writes that have one writer, and of reads without a quorum.
+    pub writes: WritesSnapshot,
+    /// The guard in front of the own service, if there is one.
+    pub guard: Option<GuardSnapshot>,
+    /// This process's part in the quorum, if it takes part.
+    pub quorum: Option<NodeSnapshot>,
+}
+
+/// What this sidecar did with writes as a router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WritesSnapshot {
+    /// Writes sent again, each time.
+    pub repeated: u64,
+    /// Writes that ended without the answer of a pod: not accepted in time, or unknown.
+    pub given_up: u64,
+    /// Refusals that pods answered with, by word.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Reads routed while no majority of voters was heard.
+    pub stale: u64,
+}
+
+/// What this sidecar did as a guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GuardSnapshot {
+    /// Writes admitted.
+    pub admitted: u64,
+    /// Writes refused, by word.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Requests that are no writes.
+    pub passed: u64,
+    /// Connections, requests and messages turned away before they were judged.
+    pub turned_away: u64,
+    /// Answers by transport and status; those that never occurred are left out.
+    pub by_status: Vec<StatusCount>,
+    /// Open connections, by transport.
+    pub connections: BTreeMap<&'static str, u64>,
+    /// Requests being worked on, by transport.
+    pub requests_in_flight: BTreeMap<&'static str, u64>,
 }
 
 /// One pod.
@@ -120,7 +162,11 @@ pub struct StatusCount {
 
 /// Takes a snapshot. Never blocks a request; figures that move meanwhile may be off by those that
 /// moved.
-pub(crate) fn take(shared: &Shared, loop_age_ms: BTreeMap<&'static str, u64>) -> Snapshot {
+pub(crate) fn take(
+    shared: &Shared,
+    loop_age_ms: BTreeMap<&'static str, u64>,
+    has_guard: bool,
+) -> Snapshot {
     let routing = shared.routing.load();
     let now = shared.clock.now();
     let ring = &routing.ring;
@@ -136,7 +182,39 @@ pub(crate) fn take(shared: &Shared, loop_age_ms: BTreeMap<&'static str, u64>) ->
         totals: totals(metrics),
         latency: vec![metrics.grpc.latency.snapshot(GRPC), metrics.zmq.latency.snapshot(ZMQ)],
         loop_age_ms,
+        writes: WritesSnapshot {
+            repeated: metrics.writes.repeated.get(),
+            given_up: metrics.writes.given_up.get(),
+            refused: metrics.writes.refused.snapshot(),
+            stale: metrics.writes.stale.get(),
+        },
+        guard: has_guard.then(|| guard(&metrics.guard)),
+        quorum: shared.quorum.as_ref().map(|quorum| with_untagged(quorum.snapshot(), metrics)),
     }
+}
+
+fn guard(metrics: &GuardMetrics) -> GuardSnapshot {
+    let sides = [(GRPC, &metrics.grpc), (ZMQ, &metrics.zmq)];
+    GuardSnapshot {
+        admitted: metrics.admitted.get(),
+        refused: metrics.refused.snapshot(),
+        passed: metrics.passed.get(),
+        turned_away: sides.iter().map(|(_, side)| side.refused.get()).sum(),
+        by_status: by_status(sides),
+        connections: by_transport(sides, |side| side.connections.get()),
+        requests_in_flight: by_transport(sides, |side| side.requests.get()),
+    }
+}
+
+/// The figures of the node, with the writes in its member's that its guard never saw: those
+/// without a tag.
+fn with_untagged(mut node: NodeSnapshot, metrics: &Metrics) -> NodeSnapshot {
+    let word = Refusal::Untagged.as_str();
+    let untagged = metrics.guard.refused.snapshot().get(word).copied();
+    if let (Some(member), Some(untagged)) = (&mut node.member, untagged) {
+        *member.refused.entry(word).or_default() += untagged;
+    }
+    node
 }
 
 fn pod_snapshot(routing: &Routing, pod: &Pod, index: PodIndex, now: Duration) -> PodSnapshot {
@@ -190,26 +268,40 @@ fn pod_snapshot(routing: &Routing, pod: &Pod, index: PodIndex, now: Duration) ->
 fn totals(metrics: &Metrics) -> Totals {
     let sides = [(GRPC, &metrics.grpc), (ZMQ, &metrics.zmq)];
     let sum = |read: fn(&TransportMetrics) -> u64| sides.iter().map(|(_, side)| read(side)).sum();
-    let by_transport = |read: fn(&TransportMetrics) -> u64| {
-        sides.iter().map(|(name, side)| (*name, read(side))).collect()
-    };
-    let grpc = GRPC_STATUSES.into_iter().zip(&metrics.grpc.statuses).map(|pair| (GRPC, pair));
-    let zmq = ZMQ_STATUSES.into_iter().zip(&metrics.zmq.statuses).map(|pair| (ZMQ, pair));
-    let by_status: Vec<StatusCount> = grpc
-        .chain(zmq)
-        .map(|(transport, (code, counter))| StatusCount { transport, code, count: counter.get() })
-        .filter(|status| status.count > 0)
-        .collect();
+    let by_status = by_status(sides);
     Totals {
         requests: by_status.iter().map(|status| status.count).sum(),
         by_status,
         retries: sum(|side| side.retries.get()),
         retry_budget_exhausted: sum(|side| side.retry_budget_exhausted.get()),
         refused: sum(|side| side.refused.get()),
-        panics: sum(|side| side.panics.get()),
-        connections: by_transport(|side| side.connections.get()),
-        requests_in_flight: by_transport(|side| side.requests.get()),
+        panics: [sides, [(GRPC, &metrics.guard.grpc), (ZMQ, &metrics.guard.zmq)]]
+            .iter()
+            .flatten()
+            .map(|(_, side)| side.panics.get())
+            .sum(),
+        connections: by_transport(sides, |side| side.connections.get()),
+        requests_in_flight: by_transport(sides, |side| side.requests.get()),
     }
+}
+
+type Sides<'a> = [(&'static str, &'a TransportMetrics); 2];
+
+fn by_transport(
+    sides: Sides<'_>,
+    read: fn(&TransportMetrics) -> u64,
+) -> BTreeMap<&'static str, u64> {
+    sides.into_iter().map(|(name, side)| (name, read(side))).collect()
+}
+
+fn by_status([(grpc, grpc_side), (zmq, zmq_side)]: Sides<'_>) -> Vec<StatusCount> {
+    let pairs = GRPC_STATUSES.into_iter().zip(&grpc_side.statuses).map(|pair| (grpc, pair));
+    let more = ZMQ_STATUSES.into_iter().zip(&zmq_side.statuses).map(|pair| (zmq, pair));
+    pairs
+        .chain(more)
+        .map(|(transport, (code, counter))| StatusCount { transport, code, count: counter.get() })
+        .filter(|status| status.count > 0)
+        .collect()
 }
 
 const GRPC: &str = Transport::Grpc.as_str();

@@ -1,8 +1,8 @@
 //! Native threads that each run one event loop, and how they end.
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct LoopThread {
     phase: watch::Sender<Phase>,
-    finished: Receiver<bool>,
+    // Only the last call looks at it; the lock lets all the others share the thread.
+    finished: Mutex<Receiver<bool>>,
     thread: JoinHandle<()>,
 }
 
@@ -76,7 +77,7 @@ impl LoopThread {
             let _gone = finished_sender.send(served);
         })?;
         started.recv().map_err(io::Error::other)??;
-        Ok(Self { phase, finished, thread })
+        Ok(Self { phase, finished: Mutex::new(finished), thread })
     }
 
     /// Asks the loop to take nothing new and to return when what was begun is done.
@@ -88,7 +89,8 @@ impl LoopThread {
     /// itself.
     pub(crate) fn join(self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
-        let finished = self.finished.recv_timeout(left).unwrap_or(false);
+        let finished = self.finished.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let finished = finished.recv_timeout(left).unwrap_or(false);
         self.phase.send_replace(Phase::Ended);
         let ended = self.thread.join();
         finished && ended.is_ok()

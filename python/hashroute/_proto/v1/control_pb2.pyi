@@ -229,6 +229,7 @@ class Status(_message.Message):
     LISTEN_FIELD_NUMBER: _builtins.int
     UPTIME_SECONDS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     digest: _builtins.str
     """Of the ring in force, 16 hexadecimal digits."""
@@ -237,6 +238,10 @@ class Status(_message.Message):
     """How long the sidecar has run."""
     version: _builtins.str
     """The release of hashroute."""
+    quorum: _builtins.str
+    """The node of the quorum in this sidecar, as JSON: the figures of which `hashroute quorum status`
+    makes its picture. Absent without a quorum.
+    """
     @_builtins.property
     def pods(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodStatus]:
         """Sorted by id."""
@@ -268,12 +273,15 @@ class Status(_message.Message):
         listen: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         uptime_seconds: _builtins.float = ...,
         version: _builtins.str = ...,
+        quorum: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quorum", b"_quorum", "quorum", b"quorum", "totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "epoch", b"epoch", "latency", b"latency", "listen", b"listen", "loop_age_ms", b"loop_age_ms", "pods", b"pods", "slots", b"slots", "totals", b"totals", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quorum", b"_quorum", "digest", b"digest", "epoch", b"epoch", "latency", b"latency", "listen", b"listen", "loop_age_ms", b"loop_age_ms", "pods", b"pods", "quorum", b"quorum", "slots", b"slots", "totals", b"totals", "uptime_seconds", b"uptime_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__quorum: _TypeAlias = _typing.Literal["quorum"]  # noqa: Y015
+    _WhichOneofArgType__quorum: _TypeAlias = _typing.Literal["_quorum", b"_quorum"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quorum) -> _WhichOneofReturnType__quorum | None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
 

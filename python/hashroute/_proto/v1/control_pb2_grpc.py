@@ -33,11 +33,15 @@ class ControlStub:
 
     A change of the view takes effect as a whole before its answer is sent. Requests in flight
     keep the pod they have. Changes are made one after another; each raises the epoch by one.
-    They last until the configuration is reloaded: the file is the truth.
+    They last until the configuration is reloaded: the file is the truth. With a quorum they are
+    changes of its record: they hold for every router, and last; a pod is added, and a drain ends,
+    when its process joins.
 
     Errors: NOT_FOUND for a pod that the view does not hold; ALREADY_EXISTS for one that it holds;
     INVALID_ARGUMENT for a value that no view can have; FAILED_PRECONDITION for a change after
-    which no pod would own slots. After an error nothing is changed.
+    which no pod would own slots, or that the quorum did not agree on. After these nothing is changed.
+    UNAVAILABLE and DEADLINE_EXCEEDED, with "hashroute-error" in the trailers: no voter was reached,
+    or did not answer in time; whether a change is made after the second is not known.
     """
 
     def __init__(self, channel):
@@ -96,11 +100,15 @@ class ControlServicer:
 
     A change of the view takes effect as a whole before its answer is sent. Requests in flight
     keep the pod they have. Changes are made one after another; each raises the epoch by one.
-    They last until the configuration is reloaded: the file is the truth.
+    They last until the configuration is reloaded: the file is the truth. With a quorum they are
+    changes of its record: they hold for every router, and last; a pod is added, and a drain ends,
+    when its process joins.
 
     Errors: NOT_FOUND for a pod that the view does not hold; ALREADY_EXISTS for one that it holds;
     INVALID_ARGUMENT for a value that no view can have; FAILED_PRECONDITION for a change after
-    which no pod would own slots. After an error nothing is changed.
+    which no pod would own slots, or that the quorum did not agree on. After these nothing is changed.
+    UNAVAILABLE and DEADLINE_EXCEEDED, with "hashroute-error" in the trailers: no voter was reached,
+    or did not answer in time; whether a change is made after the second is not known.
     """
 
     def GetView(self, request, context):
@@ -219,11 +227,15 @@ class Control:
 
     A change of the view takes effect as a whole before its answer is sent. Requests in flight
     keep the pod they have. Changes are made one after another; each raises the epoch by one.
-    They last until the configuration is reloaded: the file is the truth.
+    They last until the configuration is reloaded: the file is the truth. With a quorum they are
+    changes of its record: they hold for every router, and last; a pod is added, and a drain ends,
+    when its process joins.
 
     Errors: NOT_FOUND for a pod that the view does not hold; ALREADY_EXISTS for one that it holds;
     INVALID_ARGUMENT for a value that no view can have; FAILED_PRECONDITION for a change after
-    which no pod would own slots. After an error nothing is changed.
+    which no pod would own slots, or that the quorum did not agree on. After these nothing is changed.
+    UNAVAILABLE and DEADLINE_EXCEEDED, with "hashroute-error" in the trailers: no voter was reached,
+    or did not answer in time; whether a change is made after the second is not known.
     """
 
     @staticmethod

@@ -46,6 +46,16 @@ fn losers_are_the_processes_that_own_less() {
 }
 
 #[test]
+fn a_process_that_joins_again_does_not_undo_what_was_agreed_on_its_weight() {
+    let weight = hashroute_core::Weight::new(3.0).unwrap();
+    let reweighted = both().next(&Change::Reweight(pod("a"), weight)).unwrap();
+    let again = join(&reweighted, "a", 2);
+    let weight_of = |record: &Record| record.view().pods().iter().map(|it| it.weight).collect();
+    let (before, after): (Vec<_>, Vec<_>) = (weight_of(&reweighted), weight_of(&again));
+    assert_eq!(after, before, "what the process says of itself has a weight of 1");
+}
+
+#[test]
 fn a_group_is_led_by_the_best_candidate_until_it_fails_or_is_moved() {
     let led = with_group();
     assert_eq!(led.owner(&group()), Some(writer("a", 1)));

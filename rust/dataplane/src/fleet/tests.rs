@@ -405,3 +405,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_write_takes_its_owner_whatever_that_is_and_is_counted_there() {
+    let fleet = fleet(&[1.0; 3], 1.0, 0);
+    let owner = preference(&fleet, 7)[0];
+    fleet.observe(owner, NOW, FALLS);
+    let permits: Vec<Permit> = (0..50).map(|_| fleet.take(owner).unwrap()).collect();
+    assert!(permits.iter().all(|permit| permit.pod() == owner));
+    assert_eq!((in_flight(&fleet, owner), fleet.in_flight()), (50, 50));
+    drop(permits);
+    assert_eq!((in_flight(&fleet, owner), fleet.in_flight()), (0, 0));
+    assert!(fleet.take(PodIndex::new(3)).is_none());
+}
+
+#[test]
+fn a_pod_is_silent_if_it_leaves_probes_unanswered_or_does_not_serve() {
+    let late = Event::ProbeTimedOut { prober_late: Duration::ZERO };
+    for (event, is_silent) in [
+        (late, true),
+        (Event::ProbeFailed(ProbeFailure::NotServing), true),
+        (Event::ProbeFailed(ProbeFailure::Malformed), true),
+        (Event::ProbeFailed(ProbeFailure::Refused), false),
+        (Event::ConnectionLost, false),
+        (FALLS, false),
+    ] {
+        let fleet = fleet(&[1.0; 2], 1.25, 16);
+        let pod = PodIndex::new(1);
+        assert!(!fleet.is_silent(pod));
+        fleet.observe(pod, NOW, event);
+        assert_eq!(fleet.health(pod), Health::Down);
+        assert_eq!(fleet.is_silent(pod), is_silent, "{event:?}");
+        fleet.observe(pod, NOW, Event::ProbeSucceeded);
+        assert!(!fleet.is_silent(pod), "it has recovered");
+    }
+}

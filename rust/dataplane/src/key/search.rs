@@ -134,6 +134,15 @@ impl<'s> KeySearch<'s> {
         Self { sources: &sources.0, place: 0, scan: None, misses: [None; KEY_SOURCES_MAX] }
     }
 
+    /// A search in a request that came through a router, whose caller's address is not to be seen:
+    /// it ends where it would ask for the peer.
+    #[must_use]
+    pub fn behind_router(sources: &'s KeySources) -> Self {
+        let end = sources.0.iter().position(|source| *source == KeySource::Peer);
+        let seen = end.and_then(|end| sources.0.get(..end)).unwrap_or(&sources.0);
+        Self { sources: seen, ..Self::new(sources) }
+    }
+
     /// Goes on with the search; `body` shows at least as much as in the call before.
     pub fn advance<'a>(&mut self, head: &'a impl RequestHead, body: Body<'a>) -> KeyLookup<'a> {
         while let Some(source) = self.sources.get(self.place) {

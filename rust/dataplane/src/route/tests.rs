@@ -57,6 +57,35 @@ fn a_request_of_no_route_has_the_default_one() {
 }
 
 #[test]
+fn a_rule_says_what_its_requests_write() {
+    let route = |more: &str| {
+        let document = format!(
+            r#"{{"match": "/*", "key": ["path"], "on_missing": "reject", "idempotent": false{more}}}"#
+        );
+        serde_json::from_str::<Route>(&document).unwrap().writes
+    };
+    assert_eq!(route(""), None);
+    assert_eq!(route(r#", "write": false, "group": null"#), None);
+    assert_eq!(route(r#", "write": true, "group": null"#), Some(Writes::Slot));
+    let group = Some(Writes::Group(GroupName::new("fix").unwrap()));
+    assert_eq!(route(r#", "write": false, "group": "fix""#), group, "a group implies a write");
+}
+
+#[test]
+fn only_a_rule_of_a_group_may_be_without_a_key() {
+    let route = |group: &str| {
+        let document = format!(
+            r#"{{"match": "/*", "key": [], "on_missing": "reject", "idempotent": false,
+                "write": true, "group": {group}}}"#
+        );
+        serde_json::from_str::<Route>(&document)
+    };
+    assert!(route(r#""fix""#).is_ok());
+    assert!(route("null").unwrap_err().to_string().contains("1 to 8 key sources"));
+    assert!(route(r#""""#).unwrap_err().to_string().contains("1 to 255 bytes"));
+}
+
+#[test]
 fn a_misspelt_field_of_a_route_is_refused() {
     let route =
         r#"{"match": "/*", "key": ["path"], "on_missing": "any", "idempotent": true, "x": 1}"#;

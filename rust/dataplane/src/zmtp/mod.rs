@@ -5,7 +5,7 @@
 //! 1. [`Handshake`] exchanges greetings and READY commands and ends in a [`Peer`], or a reason to hang up.
 //! 2. [`Decoder`] cuts the stream into whole messages (raw frame bytes, unchanged) and commands.
 //! 3. [`split_envelope`] and [`nth_frame`] find the key in a message; [`ErrorReply`] is what a client
-//!    gets when no pod can answer.
+//!    gets when no pod can answer. [`split_tag`] finds what a router says of a write.
 //! 4. [`InFlight`] remembers who waits for which answer, and until when.
 //!
 //! Nothing here panics on bytes from outside, and every buffer has a stated bound.
@@ -20,7 +20,10 @@ mod in_flight;
 
 pub use command::{Command, HEARTBEAT_CONTEXT_BYTES_MAX, SocketType, encode_ping, encode_pong};
 pub use decoder::{Decoder, Item, Limits, Oversize};
-pub use envelope::{Envelope, ErrorReply, same_frames, split_envelope, split_first_frame};
+pub use envelope::{
+    Envelope, ErrorReply, encode_envelope, same_frames, split_envelope, split_first_frame,
+    split_tag,
+};
 pub use frame::{Frame, encode_frame, encode_frame_header, frames, nth_frame};
 pub use handshake::{GREETING_BYTES, HANDSHAKE_BYTES_MAX, Handshake, Peer};
 pub use in_flight::{InFlight, RequestId};

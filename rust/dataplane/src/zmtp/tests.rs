@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::{ErrorCode, Outcome};
+use crate::refusal::{Refusal, Refused};
 
 const LIMITS: Limits =
     Limits { message_bytes_max: 4096, message_frames_max: 16, command_bytes_max: 512 };
@@ -274,6 +275,7 @@ fn an_error_reply_is_the_envelope_and_exactly_one_frame() {
     let error = ErrorReply {
         code: ErrorCode::Unavailable,
         outcome: Outcome::Unknown,
+        refused: None,
         text: "the pod was lost".to_owned(),
     };
     // The envelope of a message that ended with its delimiter: no flag says that more follows.
@@ -286,6 +288,53 @@ fn an_error_reply_is_the_envelope_and_exactly_one_frame() {
     assert_eq!(ErrorReply::parse(b"HASHROUTE-ERROR TEAPOT outcome=unknown x"), None);
     assert_eq!(ErrorReply::parse(b"HASHROUTE-ERRORUNAVAILABLE outcome=unknown x"), None);
     assert_eq!(ErrorReply::parse(b"a pod's answer"), None);
+}
+
+#[test]
+fn a_refusal_travels_in_an_error_reply() {
+    for (wire, refused) in [
+        ("refusal=not-owner epoch=12 it is pod-b's", Some((Refusal::NotOwner, Some(12)))),
+        ("refusal=no-lease it is pod-b's", Some((Refusal::NoLease, None))),
+        ("it is pod-b's", None),
+    ] {
+        let refused = refused.map(|(refusal, epoch)| Refused {
+            refusal,
+            epoch: epoch.map(hashroute_core::Epoch::new),
+        });
+        let (code, outcome) = (ErrorCode::Refused, Outcome::NotApplied);
+        let error = ErrorReply { code, outcome, refused, text: "it is pod-b's".to_owned() };
+        assert_eq!(
+            error.to_string(),
+            format!("HASHROUTE-ERROR REFUSED outcome=not-applied {wire}")
+        );
+        assert_eq!(ErrorReply::parse(error.to_string().as_bytes()), Some(error));
+    }
+    // What is not exactly a refusal is text.
+    for text in ["refusal=nonsense x", "refusal= x", "epoch=1 x"] {
+        let reply = format!("HASHROUTE-ERROR REFUSED outcome=not-applied {text}");
+        let read = ErrorReply::parse(reply.as_bytes()).unwrap();
+        assert_eq!((read.refused, read.text.as_str()), (None, text));
+    }
+}
+
+#[test]
+fn a_tag_is_the_first_frame_after_the_envelope_and_leaves_a_message_behind() {
+    let tag = b"hashroute/1 slot=5 epoch=2 term=1".as_slice();
+    let raw = message(&[tag, b"key", b"body"]);
+    assert_eq!(split_tag(&raw), (Some(tag), &message(&[b"key", b"body"])[..]));
+    assert_eq!(split_tag(&message(&[tag])), (Some(tag), &b""[..]));
+    let untagged = message(&[b"key", tag]);
+    assert_eq!(split_tag(&untagged), (None, &untagged[..]));
+    assert_eq!(split_tag(b""), (None, &b""[..]));
+    // An envelope that was a whole message gets a tag behind it, and becomes one again.
+    let envelope = message(&[b"id", b""]);
+    let mut tagged = Vec::new();
+    encode_envelope(&mut tagged, &envelope, true);
+    encode_frame(&mut tagged, tag, false);
+    assert_eq!(tagged, message(&[b"id", b"", tag]));
+    let mut plain = Vec::new();
+    encode_envelope(&mut plain, split_envelope(&tagged).unwrap().frames, false);
+    assert_eq!(plain, envelope);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! A change of the record: read, said to a process that can make it, and what comes of it.
-use hashroute_coordination::{Record, VoterId};
+use hashroute_coordination::{Change as RecordChange, Record, VoterId};
 use hashroute_core::Epoch;
 use serde::Deserialize;
 use tonic::Code;
@@ -10,7 +10,7 @@ use crate::error::{CallError, ChangeFailed};
 use crate::proto;
 use crate::proto::make_change_response::Result as Made;
 use crate::proto::record_change::Change;
-use crate::wire::{voter_id_out, voter_out};
+use crate::wire::{self, voter_id_out, voter_out};
 
 /// The JSON of a change.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,17 @@ pub(super) fn message(asked: &Asked) -> proto::RecordChange {
         Asked::ReplaceVoter { .. } => Change::ReplaceVoter(proto::ReplaceVoter::default()),
     };
     proto::RecordChange { change: Some(change) }
+}
+
+/// The change that a document describes, as a process makes it of the record that it goes by.
+pub(crate) fn read(document: &str, record: &Record) -> Result<RecordChange, ChangeFailed> {
+    let asked = parse(document)?;
+    if matches!(asked, Asked::ReplaceVoter { .. }) {
+        let message = "a voter is replaced by `hashroute quorum replace-voter`, which asks the new \
+                       one who it is";
+        return Err(told("change_malformed", message.to_owned()));
+    }
+    wire::change(&message(&asked), record).map_err(|error| told(error.code(), error.to_string()))
 }
 
 /// The voter of this id or address.

@@ -2,9 +2,9 @@
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Change, FromVoter, Group, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
+    Change, FromVoter, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
 };
-use hashroute_core::{Epoch, PodId, View};
+use hashroute_core::{Epoch, View};
 use proptest::prelude::*;
 
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, SLOTS_MAX};
@@ -170,7 +170,7 @@ proptest! {
 
     #[test]
     fn what_a_voter_says_to_a_member_is_read_as_it_was_written(message in from_voter()) {
-        let sent = proto::AttendResponse { message: Some(codec().from_voter_out(&message)) };
+        let sent = proto::AttendResponse { clock_ns: 0, message: Some(codec().from_voter_out(&message)) };
         prop_assert_eq!(codec().from_voter(over_the_wire(&sent).message.unwrap()), Ok(message));
     }
 
@@ -207,7 +207,7 @@ proptest! {
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let sent = proto::AttendRequest { message: Some(codec().to_voter_out(&message)) };
-        let answered = proto::AttendResponse { message: Some(codec().from_voter_out(&answer)) };
+        let answered = proto::AttendResponse { clock_ns: 0, message: Some(codec().from_voter_out(&answer)) };
         for mut bytes in [sent.encode_to_vec(), answered.encode_to_vec()] {
             for (place, byte) in &edits {
                 let place = place.index(bytes.len());

@@ -1,8 +1,8 @@
 //! The way of a request along the pods of its slot.
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use hashroute_core::Slot;
 use hashroute_dataplane::error::{ErrorCode, Outcome};
@@ -12,8 +12,9 @@ use hashroute_dataplane::health::{Event, Health};
 use hashroute_dataplane::retry::{Cost, Failure, Progress, Verdict};
 
 use super::call::{Call, Failed};
-use super::exchange::{Ended, Exchange, PodFailure, status_of_reset};
+use super::exchange::{AnswerNote, Ended, Exchange, PodFailure, status_of_reset};
 use super::reply::ErrorReply;
+use super::transit::Stopped;
 use super::upstream::{NotOpened, Opened, Patience, Upstream};
 
 /// What came of one attempt.
@@ -118,13 +119,15 @@ impl Call {
         let opened = match upstream.try_open(|| self.head.request(), is_sent) {
             Ok(Some(opened)) => Ok(opened),
             // Boxed because it is rare and would make room for itself in every request.
-            Ok(None) => Box::pin(self.open(upstream, permit, is_sent)).await,
+            Ok(None) => Box::pin(self.open_at(upstream, permit, is_sent)).await,
             Err(not_opened) => Err(not_opened.into()),
         };
         let mut exchange = match opened {
             Ok(opened) => Exchange::new(opened, is_sent),
             Err(attempt) => return attempt,
         };
+        let is_stale = self.gateway.shared.is_stale();
+        let note = AnswerNote { pod: Some(table.pod_header(permit.pod())), is_stale };
         // A pod that is tried although it is down is not left because it is down. One that was
         // found down since it was chosen is: nobody will announce that again.
         let mut may_move_on = !was_chosen_down(permit)
@@ -134,31 +137,19 @@ impl Call {
             );
         let mut down = pin!(upstream.found_down());
         loop {
-            let (body, reply, deadline) = (&mut self.body, &mut self.reply, &mut self.deadline);
-            let pod = table.pod_header(permit.pod());
-            let ended = poll_fn(|cx| {
-                if let Poll::Ready(ended) = exchange.poll(cx, body, reply, pod) {
-                    return Poll::Ready(Some(ended.into()));
-                }
-                if reply.poll_caller_gone(cx).is_ready() {
-                    return Poll::Ready(Some(Attempt::CallerGone));
-                }
-                if deadline.poll_passed(cx).is_ready() {
-                    return Poll::Ready(Some(Attempt::DeadlinePassed { is_sent: true }));
-                }
+            let stopped = self.drive(&mut exchange, note, |cx, reply| {
                 if may_move_on && !reply.has_begun() {
                     while down.as_mut().poll(cx).is_ready() {
                         down.set(upstream.found_down());
                     }
                     if permit.health() == Health::Down {
-                        return Poll::Ready(None);
+                        return Poll::Ready(());
                     }
                 }
                 Poll::Pending
-            })
-            .await;
-            if let Some(attempt) = ended {
-                return attempt;
+            });
+            if let Err(stopped) = stopped.await.interruption() {
+                return stopped.into();
             }
             // Found down. Without a better pod, or without leave to repeat, patience is best: the
             // pod may yet answer, and the end of its connection would be told.
@@ -171,8 +162,8 @@ impl Call {
         }
     }
 
-    /// Waits for a connection with room for the request.
-    async fn open(
+    /// Waits for a connection to a pod that may be found down meanwhile.
+    async fn open_at(
         &mut self,
         upstream: &Upstream,
         permit: &Permit,
@@ -186,28 +177,14 @@ impl Call {
             }
         };
         let was_down = was_chosen_down(permit);
-        let head = &self.head;
-        let (reply, deadline) = (&mut self.reply, &mut self.deadline);
-        let mut opening = pin!(upstream.open(|| head.request(), is_end, patience));
-        poll_fn(|cx| {
-            if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
-                return Poll::Ready(opened.map_err(Attempt::from));
-            }
-            if reply.poll_caller_gone(cx).is_ready() {
-                return Poll::Ready(Err(Attempt::CallerGone));
-            }
-            if deadline.poll_passed(cx).is_ready() {
-                return Poll::Ready(Err(Attempt::DeadlinePassed { is_sent: false }));
-            }
-            if !was_down && permit.health() == Health::Down {
-                return Poll::Ready(Err(Attempt::Failed(UNREACHABLE)));
-            }
-            Poll::Pending
-        })
-        .await
+        let found_down = |_: &mut Context<'_>| {
+            let is_down = !was_down && permit.health() == Health::Down;
+            if is_down { Poll::Ready(()) } else { Poll::Pending }
+        };
+        self.open(upstream, is_end, patience, found_down).await.map_err(Attempt::from)
     }
 
-    fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         Progress { response_started: self.reply.has_begun(), replayable: self.body.is_replayable() }
     }
 
@@ -229,27 +206,39 @@ impl Call {
             Verdict::Fail(outcome) => outcome,
             Verdict::Wait | Verdict::Retry(_) => Outcome::Unknown,
         };
+        self.failed_with(failed, outcome, text)
+    }
+
+    /// The error that tells of a failure.
+    pub(super) fn failed_with(&self, failed: PodFailure, outcome: Outcome, text: String) -> Failed {
         match failed.reset {
             Some(reason) if self.reply.has_begun() => Failed::Reset(reason),
             Some(reason) => {
-                Failed::Error(ErrorReply { status: status_of_reset(reason), outcome, text })
+                let status = status_of_reset(reason);
+                Failed::Error(ErrorReply { status, outcome, refusal: None, text })
             }
             None => Failed::error(ErrorCode::Unavailable, outcome, text),
         }
     }
 
-    fn note(&self, permit: &Permit, event: Event) {
+    pub(super) fn note(&self, permit: &Permit, event: Event) {
         let shared = &self.gateway.shared;
         shared.note(permit.observe(shared.clock.now(), event));
     }
 }
 
-impl From<Ended> for Attempt {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Answered(status) => Self::Answered(status),
-            Ended::CallerGone => Self::CallerGone,
-            Ended::Failed(failed) => Self::Failed(failed),
+impl From<Stopped<()>> for Attempt {
+    fn from(stopped: Stopped<()>) -> Self {
+        match stopped {
+            Stopped::Ended(Ended::Answered(status)) => Self::Answered(status),
+            Stopped::Ended(Ended::CallerGone) => Self::CallerGone,
+            Stopped::Ended(Ended::Failed(failed)) => Self::Failed(failed),
+            // Asked for by writes alone; to anybody else it is an answer.
+            Stopped::Ended(Ended::Refused(refused)) => Self::Answered(refused.refusal.status()),
+            Stopped::NotOpened(not_opened) => not_opened.into(),
+            Stopped::DeadlinePassed { is_sent } => Self::DeadlinePassed { is_sent },
+            // Found down before it was opened.
+            Stopped::Interrupted(()) => Self::Failed(UNREACHABLE),
         }
     }
 }
@@ -263,19 +252,19 @@ impl From<NotOpened> for Attempt {
     }
 }
 
-const UNREACHABLE: PodFailure = PodFailure { failure: Failure::Refused, reset: None };
+pub(super) const UNREACHABLE: PodFailure = PodFailure { failure: Failure::Refused, reset: None };
 
 /// Whether the pod is tried although it was already down when it was chosen.
 fn was_chosen_down(permit: &Permit) -> bool {
     permit.reason() == ChoiceReason::LastResort && permit.health() == Health::Down
 }
 
-fn name(permit: &Permit) -> String {
+pub(super) fn name(permit: &Permit) -> String {
     format!("pod {}", permit.pod_id())
 }
 
 /// A failure in words, for the error that a caller sees.
-fn describe(failed: PodFailure, pod: &str) -> String {
+pub(super) fn describe(failed: PodFailure, pod: &str) -> String {
     match failed.failure {
         Failure::Refused => format!("{pod} cannot be reached"),
         Failure::NotSent => format!("the connection to {pod} ended before the request was sent"),
@@ -290,7 +279,7 @@ fn describe(failed: PodFailure, pod: &str) -> String {
     }
 }
 
-fn unsendable() -> Failed {
+pub(super) fn unsendable() -> Failed {
     let text = "the request has headers that HTTP/2 does not allow".to_owned();
     Failed::error(ErrorCode::Malformed, Outcome::NotApplied, text)
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use hashroute_core::Slot;
+use hashroute_core::{Epoch, Slot, hash_key};
 use hashroute_dataplane::error::{ErrorCode, Outcome};
 use hashroute_dataplane::grpc::Status;
-use hashroute_dataplane::key::{Body, KeyLookup, KeySearch, RequestHead};
+use hashroute_dataplane::key::{Body, KeyLookup, KeySearch, MissingKey, RequestHead};
 use hashroute_dataplane::retry::Attempts;
 use hashroute_dataplane::route::{OnMissing, Route};
 use http::Request;
@@ -43,18 +43,20 @@ pub(super) fn serve(
 pub(super) enum Failed {
     CallerGone,
     Error(ErrorReply),
+    /// A guard, whose record is of this epoch, does not admit the write.
+    Refused(ErrorReply, Epoch),
     /// The pod broke its answer off with this code.
     Reset(Reason),
 }
 
 impl Failed {
     /// An error before anything was sent to a pod.
-    fn early(code: ErrorCode, text: String) -> Self {
+    pub(super) fn early(code: ErrorCode, text: String) -> Self {
         Self::error(code, Outcome::NotApplied, text)
     }
 
     pub(super) fn error(code: ErrorCode, outcome: Outcome, text: String) -> Self {
-        Self::Error(ErrorReply { status: code.status(), outcome, text })
+        Self::Error(ErrorReply { status: code.status(), outcome, refusal: None, text })
     }
 
     /// Tells the caller; returns the status that it was told.
@@ -62,6 +64,10 @@ impl Failed {
         match self {
             Self::CallerGone => Status::Cancelled,
             Self::Error(error) => match reply.fail(&error) {
+                Ok(()) => error.status,
+                Err(CallerGone) => Status::Cancelled,
+            },
+            Self::Refused(error, epoch) => match reply.refuse(&error, epoch) {
                 Ok(()) => error.status,
                 Err(CallerGone) => Status::Cancelled,
             },
@@ -100,7 +106,7 @@ impl Call {
         Self {
             gateway: Rc::clone(gateway),
             head: Head::new(parts, Rc::clone(peer)),
-            body: RequestBody::new(body, table.routing.retry.buffer_bytes),
+            body: RequestBody::new(body, table.routing.rules.retry.buffer_bytes),
             reply: Reply::new(respond),
             deadline: Deadline::after(None),
             attempts: Attempts::new(false, 1),
@@ -118,12 +124,33 @@ impl Call {
         self.deadline = Deadline::after(timeout);
         let table = Rc::clone(&self.table);
         let routing = &table.routing;
-        let route = routing.routes.find(self.head.path());
+        let route = routing.rules.routes.find(self.head.path());
+        let gateway = Rc::clone(&self.gateway);
+        if let Some(door) = &gateway.door {
+            // Boxed, like what follows, because it would make room for itself in every request.
+            return Box::pin(self.pass_guard(door, route)).await;
+        }
+        if let (Some(writes), Some(_)) = (&route.writes, &self.gateway.shared.quorum) {
+            return Box::pin(self.write(route, writes)).await;
+        }
         let slot = self.find_slot(route).await?;
         self.head.note(RouteNote { slot, term: routing.term(slot), epoch: &table.epoch });
-        self.attempts = Attempts::new(route.idempotent, routing.retry.attempts_max);
+        if self.gateway.shared.quorum.is_some() {
+            self.note_read();
+        }
+        self.attempts = Attempts::new(route.idempotent, routing.rules.retry.attempts_max);
         routing.grpc_side.budget.deposit();
         self.try_pods(slot).await
+    }
+
+    /// Marks a read that is routed by what may be old.
+    fn note_read(&mut self) {
+        let shared = &self.gateway.shared;
+        let is_stale = shared.is_stale();
+        if is_stale {
+            shared.metrics.writes.stale.increment();
+        }
+        self.head.note_read(is_stale);
     }
 
     fn check_limits(&self) -> Result<(), Failed> {
@@ -154,25 +181,35 @@ impl Call {
     /// Finds the slot of the request's key, or one for a request without a key.
     async fn find_slot(&mut self, route: &Route) -> Result<Slot, Failed> {
         let table = Rc::clone(&self.table);
-        let ring = &table.routing.ring;
-        let mut search = KeySearch::new(&route.sources);
-        let found = match search.advance(&self.head, Body::Unread) {
-            KeyLookup::Found(key) => Ok(ring.slot(key.as_bytes())),
-            KeyLookup::Missing(missing) => Err(missing),
+        let found = self.find_hash(KeySearch::new(&route.sources)).await?;
+        match (found, route.on_missing) {
+            (Ok(hash), _) => Ok(table.routing.ring.slot_of_hash(hash)),
+            (Err(_), OnMissing::Any) => Ok(table.routing.grpc_side.fleet.any_slot()),
+            (Err(missing), OnMissing::Reject) => Err(missing.into()),
+        }
+    }
+
+    /// Finds the hash of the request's key.
+    pub(super) async fn find_hash(
+        &mut self,
+        mut search: KeySearch<'_>,
+    ) -> Result<Result<u64, MissingKey>, Failed> {
+        match search.advance(&self.head, Body::Unread) {
+            KeyLookup::Found(key) => Ok(Ok(hash_key(key.as_bytes()))),
+            KeyLookup::Missing(missing) => Ok(Err(missing)),
             KeyLookup::NeedsBody { .. } => {
-                let bytes_max = search_bytes_max(&self.gateway, &table);
+                let bytes_max = search_bytes_max(&self.gateway, &self.table);
                 let (head, body, deadline) = (&self.head, &mut self.body, &mut self.deadline);
                 // Boxed because it is rare and would make room for itself in every request.
-                Box::pin(search_body(search, head, body, deadline, ring, bytes_max)).await?
-            }
-        };
-        match (found, route.on_missing) {
-            (Ok(slot), _) => Ok(slot),
-            (Err(_), OnMissing::Any) => Ok(table.routing.grpc_side.fleet.any_slot()),
-            (Err(missing), OnMissing::Reject) => {
-                Err(Failed::early(ErrorCode::MissingKey, missing.to_string()))
+                Ok(Box::pin(search_body(search, head, body, deadline, bytes_max)).await?)
             }
         }
+    }
+}
+
+impl From<MissingKey> for Failed {
+    fn from(missing: MissingKey) -> Self {
+        Self::early(ErrorCode::MissingKey, missing.to_string())
     }
 }
 
@@ -200,5 +237,5 @@ impl Drop for Call {
 
 /// How far a body is searched for a key: as far as it may be held back anyway.
 fn search_bytes_max(gateway: &Gateway, table: &Table) -> usize {
-    table.routing.retry.buffer_bytes.max(gateway.shared.limits.stream_window_bytes as usize)
+    table.routing.rules.retry.buffer_bytes.max(gateway.shared.limits.stream_window_bytes as usize)
 }

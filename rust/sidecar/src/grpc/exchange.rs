@@ -6,10 +6,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
-use hashroute_dataplane::grpc::{HEADER_POD, Status};
+use hashroute_core::Epoch;
+use hashroute_dataplane::grpc::{HEADER_EPOCH, HEADER_POD, HEADER_REFUSAL, HEADER_STALE, Status};
+use hashroute_dataplane::refusal::{Refusal, Refused};
 use hashroute_dataplane::retry::Failure;
-use http::Response;
+use hashroute_dataplane::write::parse_number;
 use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
 
 use super::body::{Broken, RequestBody, poll_send_chunk};
 use super::reply::{Reply, status_of};
@@ -23,6 +26,8 @@ pub(super) struct Exchange {
     answer: Answer,
     /// What was received of the answer and not passed on yet.
     unsent: Bytes,
+    /// Whether a refusal of the pod's guard is kept from the caller.
+    takes_refusals: bool,
     _counted: StreamCount,
 }
 
@@ -32,11 +37,22 @@ enum Answer {
     Begun(RecvStream),
 }
 
+/// What is added to the answer for the caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerNote<'a> {
+    /// The pod that answered.
+    pub(super) pod: Option<&'a HeaderValue>,
+    /// Whether it was routed by what may be old.
+    pub(super) is_stale: bool,
+}
+
 /// How an exchange ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The answer was passed on whole; it says this.
     Answered(Status),
+    /// The pod's guard refused it; nothing was passed on.
+    Refused(Refused),
     /// The caller is gone.
     CallerGone,
     /// The pod, or the way to it, failed.
@@ -57,7 +73,38 @@ impl Exchange {
             to_pod: (!is_sent).then_some(opened.body),
             answer: Answer::Awaited(opened.response),
             unsent: Bytes::new(),
+            takes_refusals: false,
             _counted: opened.counted,
+        }
+    }
+
+    /// The same, but a refusal of the pod's guard ends it and is not passed on.
+    pub(super) fn taking_refusals(opened: Opened, is_sent: bool) -> Self {
+        Self { takes_refusals: true, ..Self::new(opened, is_sent) }
+    }
+
+    /// Whether all of the request was sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.to_pod.is_none()
+    }
+
+    /// Takes the rest of the answer and passes it on to nobody. Ready at its end, whatever that is.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.answer {
+                Answer::Awaited(response) => match ready!(Pin::new(response).poll(cx)) {
+                    Ok(response) => self.answer = Answer::Begun(response.into_body()),
+                    Err(_) => return Poll::Ready(()),
+                },
+                Answer::Begun(from_pod) => match ready!(from_pod.poll_data(cx)) {
+                    Some(Ok(chunk)) => {
+                        // It fails only for more than was received.
+                        let _never = from_pod.flow_control().release_capacity(chunk.len());
+                    }
+                    Some(Err(_)) => return Poll::Ready(()),
+                    None => return from_pod.poll_trailers(cx).map(drop),
+                },
+            }
         }
     }
 
@@ -67,7 +114,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         request: &mut RequestBody,
         reply: &mut Reply,
-        pod: &HeaderValue,
+        note: AnswerNote<'_>,
     ) -> Poll<Ended> {
         if let Some(to_pod) = &mut self.to_pod
             && let Poll::Ready(sent) = request.poll_send(cx, to_pod)
@@ -78,7 +125,7 @@ impl Exchange {
                 Err(Broken::Source) => return Poll::Ready(Ended::CallerGone),
             }
         }
-        self.poll_answer(cx, request, reply, pod)
+        self.poll_answer(cx, request, reply, note)
     }
 
     fn poll_answer(
@@ -86,14 +133,19 @@ impl Exchange {
         cx: &mut Context<'_>,
         request: &mut RequestBody,
         reply: &mut Reply,
-        pod: &HeaderValue,
+        note: AnswerNote<'_>,
     ) -> Poll<Ended> {
         loop {
             let progress = match &mut self.answer {
                 Answer::Awaited(response) => match ready!(Pin::new(response).poll(cx)) {
                     Ok(response) => {
+                        if self.takes_refusals
+                            && let Some(refused) = refused_of(response.headers())
+                        {
+                            return Poll::Ready(Ended::Refused(refused));
+                        }
                         request.commit();
-                        self.begin(response, reply, pod)
+                        self.begin(response, reply, note)
                     }
                     Err(error) => Err(failed(&error)),
                 },
@@ -111,10 +163,15 @@ impl Exchange {
         &mut self,
         response: Response<RecvStream>,
         reply: &mut Reply,
-        pod: &HeaderValue,
+        note: AnswerNote<'_>,
     ) -> Result<Option<Status>, Ended> {
         let (mut head, body) = response.into_parts();
-        head.headers.insert(POD, pod.clone());
+        if let Some(pod) = note.pod {
+            head.headers.insert(POD, pod.clone());
+        }
+        if note.is_stale {
+            head.headers.insert(STALE, HeaderValue::from_static(IS_STALE));
+        }
         let is_end = body.is_end_stream();
         let status = is_end.then(|| status_of(&head.headers));
         reply.begin(Response::from_parts(head, ()), is_end).map_err(|_| Ended::CallerGone)?;
@@ -179,4 +236,16 @@ pub(super) fn status_of_reset(reason: Reason) -> Status {
     }
 }
 
+/// The refusal in the first headers of an answer, if it is one.
+fn refused_of(headers: &HeaderMap) -> Option<Refused> {
+    let refusal = Refusal::parse(headers.get(&REFUSAL)?.as_bytes())?;
+    let epoch = headers.get(&EPOCH).and_then(|epoch| parse_number(epoch.as_bytes()));
+    Some(Refused { refusal, epoch: epoch.map(Epoch::new) })
+}
+
+const EPOCH: HeaderName = HeaderName::from_static(HEADER_EPOCH);
+const REFUSAL: HeaderName = HeaderName::from_static(HEADER_REFUSAL);
+const STALE: HeaderName = HeaderName::from_static(HEADER_STALE);
+/// The value of `x-hashroute-stale`.
+pub(super) const IS_STALE: &str = "true";
 const POD: HeaderName = HeaderName::from_static(HEADER_POD);

@@ -7,17 +7,34 @@ use std::sync::Arc;
 use hashroute_core::{Pod, PodIndex, PodState};
 use hashroute_dataplane::health::Health;
 use http::HeaderValue;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
+use super::Role;
 use super::upstream::Upstream;
 use crate::metrics::TransportMetrics;
+use crate::quorum::WriteGuard;
 use crate::routing::Routing;
+use crate::settings::Untagged;
 use crate::shared::Shared;
 
 /// The state of one gRPC loop.
 #[derive(Debug)]
 pub(super) struct Gateway {
     pub(super) shared: Arc<Shared>,
+    /// What stands between the callers and the own service; none for a router.
+    pub(super) door: Option<Door>,
     table: RefCell<Rc<Table>>,
+    /// Wakes writes that wait for another record.
+    changed: Notify,
+}
+
+/// A guard and the service behind it.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) guard: Arc<dyn WriteGuard>,
+    pub(super) untagged: Untagged,
+    pub(super) service: Rc<Upstream>,
 }
 
 /// A routing state with the connections to its pods.
@@ -39,16 +56,35 @@ struct TablePod {
 }
 
 impl Gateway {
-    /// Begins to connect to the pods.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// Begins to connect to the pods, or to the service behind the guard.
+    pub(super) fn new(shared: Arc<Shared>, role: Role) -> Self {
         let routing = shared.routing.load_full();
-        let table = RefCell::new(Rc::new(Table::new(&shared, routing, HashMap::new())));
-        Self { shared, table }
+        let (door, table) = match role {
+            Role::Router => (None, Table::new(&shared, routing, HashMap::new())),
+            Role::Guard { guard, untagged, service } => {
+                let service = Upstream::start(Arc::clone(&shared), None, service);
+                (Some(Door { guard, untagged, service }), Table::without_pods(routing))
+            }
+        };
+        Self { shared, door, table: RefCell::new(Rc::new(table)), changed: Notify::new() }
     }
 
     /// The counters of this loop.
     pub(super) fn metrics(&self) -> &TransportMetrics {
-        &self.shared.metrics.grpc
+        match &self.door {
+            None => &self.shared.metrics.grpc,
+            Some(_) => &self.shared.metrics.guard.grpc,
+        }
+    }
+
+    /// Returns once another routing state is in force than when this was called.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Wakes the writes that wait for another routing state.
+    pub(super) fn announce_change(&self) {
+        self.changed.notify_waiters();
     }
 
     /// The present table: that of the routing state in force.
@@ -56,8 +92,11 @@ impl Gateway {
         let routing = self.shared.routing.load();
         let mut table = self.table.borrow_mut();
         if !Arc::ptr_eq(&routing, &table.routing) {
-            let known = table.upstreams();
-            *table = Rc::new(Table::new(&self.shared, Arc::clone(&routing), known));
+            let routing = Arc::clone(&routing);
+            *table = Rc::new(match &self.door {
+                None => Table::new(&self.shared, routing, table.upstreams()),
+                Some(_) => Table::without_pods(routing),
+            });
         }
         Rc::clone(&table)
     }
@@ -92,7 +131,7 @@ impl Table {
                     if let Some(moved) = moved {
                         moved.retire();
                     }
-                    Some(Upstream::start(Arc::clone(shared), pod.id.clone(), address.clone()))
+                    Some(Upstream::start(Arc::clone(shared), Some(pod.id.clone()), address.clone()))
                 }
             }
         };
@@ -105,6 +144,12 @@ impl Table {
             upstream.retire();
         }
         Self { epoch: HeaderValue::from(view.epoch().get()), pods, routing }
+    }
+
+    /// For a guard, which talks to no pod.
+    fn without_pods(routing: Arc<Routing>) -> Self {
+        let epoch = HeaderValue::from(routing.ring.view().epoch().get());
+        Self { epoch, pods: Vec::new(), routing }
     }
 
     fn upstreams(&self) -> HashMap<String, Rc<Upstream>> {

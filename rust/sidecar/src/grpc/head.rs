@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use hashroute_core::{Epoch, Slot};
 use hashroute_dataplane::grpc::{
-    HEADER_EPOCH, HEADER_SLOT, HEADER_TERM, TimeoutError, format_timeout, parse_timeout,
+    HEADER_EPOCH, HEADER_GROUP, HEADER_SLOT, HEADER_STALE, HEADER_TERM, TimeoutError,
+    format_timeout, parse_timeout,
 };
 use hashroute_dataplane::key::RequestHead;
+use hashroute_dataplane::write::{Tag, TagError, TagParts, Target};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Version};
+
+use super::exchange::IS_STALE;
 
 /// The head of a request as its caller sent it, and the caller's address.
 #[derive(Debug)]
@@ -59,6 +63,63 @@ impl Head {
         headers.insert(EPOCH, note.epoch.clone());
     }
 
+    /// Adds whether what it was routed by may be old, and takes out what only a router may say: a
+    /// pod's guard believes it.
+    pub(super) fn note_read(&mut self, is_stale: bool) {
+        let headers = &mut self.parts.headers;
+        headers.remove(GROUP);
+        if is_stale {
+            headers.insert(STALE, HeaderValue::from_static(IS_STALE));
+        } else {
+            headers.remove(STALE);
+        }
+    }
+
+    /// Adds the tag of a write, in place of any that the caller forged.
+    pub(super) fn note_write(&mut self, target: &Target, epoch: Epoch, term: Epoch) {
+        let headers = &mut self.parts.headers;
+        match target {
+            Target::Slot(slot) => {
+                headers.remove(GROUP);
+                headers.insert(SLOT, HeaderValue::from(slot.get()));
+            }
+            Target::Group(group) => {
+                headers.remove(SLOT);
+                let encoded = HeaderValue::from_str(&group.encoded());
+                // What is percent-encoded is a header value.
+                headers.insert(GROUP, encoded.unwrap_or(HeaderValue::from_static("")));
+            }
+        }
+        headers.insert(EPOCH, HeaderValue::from(epoch.get()));
+        headers.insert(TERM, HeaderValue::from(term.get()));
+        headers.remove(STALE);
+    }
+
+    /// Takes the term out: what a service finds under its name was admitted by its guard.
+    pub(super) fn remove_term(&mut self) {
+        self.parts.headers.remove(TERM);
+    }
+
+    /// The tag that came with the request.
+    pub(super) fn tag(&self) -> Result<Option<Tag>, TagError> {
+        Tag::from_parts(TagParts {
+            slot: self.only(&SLOT)?,
+            group: self.only(&GROUP)?,
+            epoch: self.only(&EPOCH)?,
+            term: self.only(&TERM)?,
+        })
+    }
+
+    /// The value of a header that may be there once.
+    fn only(&self, name: &HeaderName) -> Result<Option<&[u8]>, TagError> {
+        let mut values = self.parts.headers.get_all(name).iter();
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(TagError::NotWhole);
+        }
+        Ok(value.map(HeaderValue::as_bytes))
+    }
+
     /// Lowers the timeout to what is left of it, for a request that is sent again.
     pub(super) fn shorten_timeout(&mut self, left: Duration) {
         if let Ok(value) = HeaderValue::from_bytes(format_timeout(left).as_bytes()) {
@@ -86,6 +147,8 @@ impl RequestHead for Head {
     }
 }
 
+const GROUP: HeaderName = HeaderName::from_static(HEADER_GROUP);
+const STALE: HeaderName = HeaderName::from_static(HEADER_STALE);
 const SLOT: HeaderName = HeaderName::from_static(HEADER_SLOT);
 const TERM: HeaderName = HeaderName::from_static(HEADER_TERM);
 const EPOCH: HeaderName = HeaderName::from_static(HEADER_EPOCH);

@@ -2,7 +2,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use hashroute_core::{Ring, Slot};
+use hashroute_core::hash_key;
 use hashroute_dataplane::grpc::FrameReader;
 use hashroute_dataplane::key::{Body, KeyLookup, KeySearch, MissingKey};
 
@@ -17,15 +17,15 @@ pub(super) enum Interrupted {
     DeadlinePassed,
 }
 
-/// Reads the body until `search` has an answer, but no more than `bytes_max` of it.
+/// Reads the body until `search` has an answer, but no more than `bytes_max` of it. Returns the
+/// hash of the key.
 pub(super) async fn search_body(
     mut search: KeySearch<'_>,
     head: &Head,
     body: &mut RequestBody,
     deadline: &mut Deadline,
-    ring: &Ring,
     bytes_max: usize,
-) -> Result<Result<Slot, MissingKey>, Interrupted> {
+) -> Result<Result<u64, MissingKey>, Interrupted> {
     let mut frames = FrameReader::new(usize::MAX);
     let mut bytes = 0;
     let mut message_bytes_wanted = 0;
@@ -47,7 +47,7 @@ pub(super) async fn search_body(
             continue;
         }
         match search.advance(head, shown) {
-            KeyLookup::Found(key) => return Ok(Ok(ring.slot(key.as_bytes()))),
+            KeyLookup::Found(key) => return Ok(Ok(hash_key(key.as_bytes()))),
             KeyLookup::Missing(missing) => return Ok(Err(missing)),
             KeyLookup::NeedsBody { message_bytes } => message_bytes_wanted = message_bytes,
         }

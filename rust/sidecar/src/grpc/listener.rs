@@ -14,9 +14,9 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens at `host:port`. Port 0 lets the system choose.
-    pub(crate) fn bind(address: &str) -> Result<Self, StartError> {
-        listen(address).map_err(|source| StartError::listen("listen.grpc", address, source))
+    /// Listens at `host:port`, the value of the setting `key`. Port 0 lets the system choose.
+    pub(crate) fn bind(key: &'static str, address: &str) -> Result<Self, StartError> {
+        listen(address).map_err(|source| StartError::listen(key, address, source))
     }
 
     /// The address really listened on.

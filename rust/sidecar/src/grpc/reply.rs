@@ -4,8 +4,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
+use hashroute_core::Epoch;
 use hashroute_dataplane::error::Outcome;
-use hashroute_dataplane::grpc::{HEADER_OUTCOME, Status, percent_encode_message};
+use hashroute_dataplane::grpc::{
+    HEADER_EPOCH, HEADER_OUTCOME, HEADER_REFUSAL, Status, percent_encode_message,
+};
+use hashroute_dataplane::refusal::Refusal;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 
@@ -25,6 +29,8 @@ pub(super) struct CallerGone;
 pub(super) struct ErrorReply {
     pub(super) status: Status,
     pub(super) outcome: Outcome,
+    /// Why a guard did not admit it, if that is what happened last.
+    pub(super) refusal: Option<Refusal>,
     pub(super) text: String,
 }
 
@@ -62,13 +68,26 @@ impl Reply {
 
     /// Ends the answer with an error: as its only head if nothing was sent, else as its trailers.
     pub(super) fn fail(&mut self, error: &ErrorReply) -> Result<(), CallerGone> {
-        let mut headers = HeaderMap::with_capacity(4);
+        self.fail_with(error, HeaderMap::with_capacity(5))
+    }
+
+    /// Ends the answer with the refusal of a guard whose record is of `epoch`.
+    pub(super) fn refuse(&mut self, error: &ErrorReply, epoch: Epoch) -> Result<(), CallerGone> {
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(EPOCH, HeaderValue::from(epoch.get()));
+        self.fail_with(error, headers)
+    }
+
+    fn fail_with(&mut self, error: &ErrorReply, mut headers: HeaderMap) -> Result<(), CallerGone> {
         headers.insert(GRPC_STATUS, HeaderValue::from_static(error.status.code_text()));
         let text = percent_encode_message(&error.text);
         if let Ok(text) = HeaderValue::from_str(&text) {
             headers.insert(GRPC_MESSAGE, text);
         }
         headers.insert(OUTCOME, HeaderValue::from_static(error.outcome.as_str()));
+        if let Some(refusal) = error.refusal {
+            headers.insert(REFUSAL, HeaderValue::from_static(refusal.as_str()));
+        }
         if self.has_begun() {
             return self.end(Some(headers));
         }
@@ -103,4 +122,6 @@ pub(super) fn status_of(headers: &HeaderMap) -> Status {
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const EPOCH: HeaderName = HeaderName::from_static(HEADER_EPOCH);
+const REFUSAL: HeaderName = HeaderName::from_static(HEADER_REFUSAL);
 const OUTCOME: HeaderName = HeaderName::from_static(HEADER_OUTCOME);

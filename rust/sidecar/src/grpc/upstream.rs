@@ -27,7 +27,9 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
-    id: PodId,
+    /// Whose health is judged by what these connections meet; nobody's for the service behind a
+    /// guard.
+    id: Option<PodId>,
     address: String,
     links: RefCell<Vec<Link>>,
     link_ids: Cell<u64>,
@@ -101,7 +103,7 @@ impl Drop for StreamCount {
 
 impl Upstream {
     /// Starts to keep a connection to the pod.
-    pub(crate) fn start(shared: Arc<Shared>, id: PodId, address: String) -> Rc<Self> {
+    pub(crate) fn start(shared: Arc<Shared>, id: Option<PodId>, address: String) -> Rc<Self> {
         let upstream = Rc::new(Self {
             shared,
             id,
@@ -214,8 +216,9 @@ impl Upstream {
     }
 
     fn report(&self, event: Event) {
+        let Some(id) = &self.id else { return };
         let routing = self.shared.routing.load();
-        if let Some(pod) = routing.ring.view().index_of(self.id.as_str()) {
+        if let Some(pod) = routing.ring.view().index_of(id.as_str()) {
             let fleet = &routing.grpc_side.fleet;
             self.shared.note(fleet.observe(pod, self.shared.clock.now(), event));
         }

@@ -9,7 +9,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use super::client::{Client, ClientId};
 use super::connection::{Connection, Incoming, Received};
-use super::pods::{PING_TTL_KEEPALIVES, limits};
+use super::pods::PING_TTL_KEEPALIVES;
 use super::relay::{Peer, Relay, Turn};
 use super::token;
 
@@ -26,7 +26,7 @@ impl Relay {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(_) => {
                     // Out of descriptors, most likely: the next look at the clock tries again.
-                    self.shared.metrics.zmq.refused.increment();
+                    (self.metrics)(&self.shared.metrics).refused.increment();
                     return true;
                 }
             }
@@ -35,13 +35,14 @@ impl Relay {
     }
 
     fn welcome(&mut self, turn: Turn<'_>, mut stream: TcpStream) -> io::Result<()> {
-        let metrics = &self.shared.metrics.zmq;
+        let metrics = (self.metrics)(&self.shared.metrics);
         let connections_max = u64::from(self.shared.limits.connections_max);
         let Some(open) = metrics.connections.enter_below(connections_max) else {
             metrics.refused.increment();
             return Ok(());
         };
         stream.set_nodelay(true)?;
+        let (requests, _) = self.limits(turn.routing);
         let entry = self.clients.vacant_entry();
         let key = entry.key();
         self.registry.register(
@@ -52,12 +53,7 @@ impl Relay {
         self.client_serial += 1;
         entry.insert(Client {
             id: ClientId { key, serial: self.client_serial },
-            connection: Connection::open(
-                stream,
-                SocketType::Router,
-                limits(turn.routing).0,
-                turn.now,
-            ),
+            connection: Connection::open(stream, SocketType::Router, requests, turn.now),
             in_flight: 0,
             in_flight_bytes: 0,
             is_paused: false,
@@ -96,7 +92,7 @@ impl Relay {
                     self.dropped_request(turn, key, &head, why);
                 }
                 Err(_violation) => {
-                    self.shared.metrics.zmq.refused.increment();
+                    (self.metrics)(&self.shared.metrics).refused.increment();
                     // The peer is told the reason, if it can be told; it is over either way.
                     let _told = client.connection.flush(turn.now);
                     self.clients.remove(key);
@@ -146,7 +142,7 @@ impl Relay {
             if !connection.is_ready() {
                 let is_late = now >= client.handshake_deadline;
                 if is_late {
-                    self.shared.metrics.zmq.refused.increment();
+                    (self.metrics)(&self.shared.metrics).refused.increment();
                 }
                 return !is_late;
             }
@@ -185,7 +181,7 @@ impl Relay {
             match slowest {
                 Some((key, client)) if !client.may_ask() => {
                     held -= client.connection.outbox.waiting();
-                    self.shared.metrics.zmq.refused.increment();
+                    (self.metrics)(&self.shared.metrics).refused.increment();
                     self.clients.remove(key);
                 }
                 _ => break,

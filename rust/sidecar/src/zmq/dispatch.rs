@@ -7,14 +7,14 @@ use hashroute_dataplane::zmtp::{ErrorReply, RequestId, encode_frame_header};
 
 use super::link::{Admission, LinkState};
 use super::refusal;
-use super::relay::{Attempt, Peer, Relay, Turn};
+use super::relay::{Attempt, Errand, Peer, Relay, Turn};
 
 /// A pod that takes a request.
-struct Place {
-    link: usize,
-    permit: Permit,
+pub(super) struct Place {
+    pub(super) link: usize,
+    pub(super) permit: Option<Permit>,
     /// Whether the request must wait for the handshake.
-    must_wait: bool,
+    pub(super) must_wait: bool,
 }
 
 /// Why there is none.
@@ -29,10 +29,11 @@ impl Relay {
     /// Gives a request that is with no pod to the best one for `slot`, or ends it.
     pub(super) fn dispatch(&mut self, turn: Turn<'_>, request: RequestId, slot: Slot) {
         let Some(pending) = self.in_flight.get(request) else { return };
-        match self.place(turn, slot, &pending.tried, None) {
+        let Errand::Read { tried, .. } = &pending.errand else { return };
+        match self.place(turn, slot, tried, None) {
             Ok(place) => self.put(request, place),
             Err(no_place) => {
-                let error = no_place.error(pending.attempts.outcome(false));
+                let error = no_place.error(pending.outcome(false));
                 self.fail(turn, request, &error);
             }
         }
@@ -73,9 +74,12 @@ impl Relay {
     pub(super) fn fail_silent(&mut self, turn: Turn<'_>, key: usize) {
         for (request, _) in self.requests_of(key) {
             let Some(pending) = self.in_flight.get(request) else { continue };
-            let here = pending.at.as_ref().map(|attempt| attempt.permit.pod_id());
+            // What has one writer has nowhere else to go.
+            let Errand::Read { tried, .. } = &pending.errand else { continue };
+            let here = pending.at.as_ref().and_then(|attempt| attempt.permit.as_ref());
             let Ok(slot) = pending.slot(turn.routing) else { continue };
-            let Ok(place) = self.place(turn, slot, &pending.tried, here) else { continue };
+            let here = here.map(Permit::pod_id);
+            let Ok(place) = self.place(turn, slot, tried, here) else { continue };
             if let Verdict::Retry(_) = self.verdict(turn, request, Failure::PodDown)
                 && let Some(request) = self.take_back(request)
             {
@@ -94,6 +98,15 @@ impl Relay {
     }
 
     fn retry_or_fail(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) {
+        match self.in_flight.get(request).map(|pending| &pending.errand) {
+            Some(Errand::Read { .. }) => self.retry_read(turn, request, failure),
+            Some(Errand::Write(_)) => self.write_failed(turn, request, failure),
+            Some(Errand::Guarded(_)) => self.fail(turn, request, &refusal::service_failed(failure)),
+            None => {}
+        }
+    }
+
+    fn retry_read(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) {
         match self.verdict(turn, request, failure) {
             Verdict::Wait => {}
             Verdict::Fail(outcome) => {
@@ -112,30 +125,42 @@ impl Relay {
     }
 
     fn verdict(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) -> Verdict {
-        let Some(pending) = self.in_flight.get_mut(request) else { return Verdict::Wait };
+        let pending = self.in_flight.get_mut(request);
+        let Some(Errand::Read { attempts, .. }) = pending.map(|pending| &mut pending.errand) else {
+            return Verdict::Wait;
+        };
         let progress = Progress { response_started: false, replayable: true };
-        let wanted = pending.attempts.classify(failure, progress);
-        let verdict = pending.attempts.failed(failure, progress, &turn.routing.zmq_side.budget);
+        let wanted = attempts.classify(failure, progress);
+        let verdict = attempts.failed(failure, progress, &turn.routing.zmq_side.budget);
         if verdict != wanted {
-            self.shared.metrics.zmq.retry_budget_exhausted.increment();
+            (self.metrics)(&self.shared.metrics).retry_budget_exhausted.increment();
         }
         verdict
     }
 
     /// Takes the request off the pod that failed it; returns its new number.
     fn take_back(&mut self, request: RequestId) -> Option<RequestId> {
-        // An answer to the attempt that failed may still come; it finds nobody under its number.
+        let (request, permit) = self.take_off(request)?;
+        let pending = self.in_flight.get_mut(request)?;
+        if let (Errand::Read { tried, .. }, Some(permit)) = (&mut pending.errand, permit) {
+            tried.push(permit.pod_id().clone());
+            permit.finish(Answer::Error);
+        }
+        (self.metrics)(&self.shared.metrics).retries.increment();
+        Some(request)
+    }
+
+    /// Takes the request off the pod where it is; returns its new number, and what counted it
+    /// there.
+    pub(super) fn take_off(&mut self, request: RequestId) -> Option<(RequestId, Option<Permit>)> {
+        // An answer to the attempt that ended may still come; it finds nobody under its number.
         let request = self.in_flight.renew(request)?;
         let pending = self.in_flight.get_mut(request)?;
-        if let Some(attempt) = pending.at.take() {
-            pending.tried.push(attempt.permit.pod_id().clone());
-            if let Some(link) = self.links.get_mut(attempt.link) {
-                link.in_flight -= 1;
-            }
-            attempt.permit.finish(Answer::Error);
+        let attempt = pending.at.take();
+        if let Some(link) = attempt.as_ref().and_then(|attempt| self.links.get_mut(attempt.link)) {
+            link.in_flight -= 1;
         }
-        self.shared.metrics.zmq.retries.increment();
-        Some(request)
+        Some((request, attempt.and_then(|attempt| attempt.permit)))
     }
 
     /// The best pod for `slot` that is neither among the `tried` nor `here` and takes a request.
@@ -162,7 +187,7 @@ impl Relay {
             let Some((key, link)) = key.and_then(|key| Some((key, self.links.get(key)?))) else {
                 continue;
             };
-            let must_wait = match link.admission(turn.now, turn.routing.health.timeout) {
+            let must_wait = match link.admission(turn.now, turn.routing.rules.health.timeout) {
                 Admission::Send => false,
                 Admission::Wait => true,
                 Admission::Unreachable => continue,
@@ -171,12 +196,13 @@ impl Relay {
                     continue;
                 }
             };
-            return Ok(Place { link: key, permit, must_wait });
+            return Ok(Place { link: key, permit: Some(permit), must_wait });
         }
         Err(no_place)
     }
 
-    fn put(&mut self, request: RequestId, place: Place) {
+    /// Gives a request that is with no pod to this one.
+    pub(super) fn put(&mut self, request: RequestId, place: Place) {
         let (Some(pending), Some(link)) =
             (self.in_flight.get_mut(request), self.links.get_mut(place.link))
         else {
@@ -198,11 +224,7 @@ impl Relay {
         else {
             return;
         };
-        let (Some(attempt), LinkState::Ready { connection, .. }) =
-            (&mut pending.at, &mut link.state)
-        else {
-            return;
-        };
+        let LinkState::Ready { connection, .. } = &mut link.state else { return };
         let outbox = &mut connection.outbox;
         let start = outbox.queued();
         let number = request.to_bytes();
@@ -210,8 +232,15 @@ impl Relay {
             encode_frame_header(tail, number.len(), true);
             tail.extend_from_slice(&number);
         });
-        outbox.share(&pending.payload);
-        attempt.sent = Some((start, outbox.queued()));
+        match &pending.errand {
+            Errand::Read { .. } => outbox.share(&pending.payload),
+            Errand::Write(sending) => sending.put_message(pending, outbox),
+            Errand::Guarded(guarded) => guarded.put_message(pending, outbox),
+        }
+        let sent = Some((start, outbox.queued()));
+        if let Some(attempt) = &mut pending.at {
+            attempt.sent = sent;
+        }
         self.schedule(Peer::Link(key));
     }
 }

@@ -14,10 +14,15 @@ use mio::{Events, Interest, Poll, Waker};
 use slab::Slab;
 
 use super::connection::Connection;
+use super::guarded::Door;
+use super::link::Link;
 use super::pods::Resolver;
 use super::relay::{Closed, Peer, Relay, Turn};
 use super::resolve::Resolved;
-use super::{LISTENER, WAKER, peer};
+use super::writes::Alarms;
+use super::{LISTENER, Role, WAKER, peer};
+use crate::clock::Heartbeat;
+use crate::metrics::{Metrics, TransportMetrics};
 use crate::routing::Routing;
 use crate::shared::Shared;
 use crate::threads::Drain;
@@ -36,13 +41,14 @@ pub(super) struct EventLoop {
     resolver: Resolver,
     resolved: Receiver<Resolved>,
     routing: Arc<Routing>,
+    heartbeat: Arc<Heartbeat>,
     /// When the clock is next looked at.
     tend_at: Duration,
 }
 
 impl EventLoop {
     /// Prepares everything that may fail.
-    pub(super) fn new(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(listener: TcpListener, shared: Arc<Shared>, role: Role) -> io::Result<Self> {
         let mut listener = listener;
         let poll = Poll::new()?;
         let registry = poll.registry();
@@ -50,17 +56,33 @@ impl EventLoop {
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let (answers, resolved) = channel();
         let routing = shared.routing.load_full();
+        if shared.quorum.is_some() {
+            // Writes that wait for a record must not wait for the next look at the clock.
+            shared.wake(Arc::clone(&waker));
+        }
+        let mut links = Slab::new();
+        let (door, metrics, heartbeat) = match role {
+            Role::Router => (None, router_metrics as _, Arc::clone(&shared.heartbeats.zmq)),
+            Role::Guard { guard, untagged, service } => {
+                let link = links.insert(Link::new(None, service));
+                let beat = Arc::clone(&shared.heartbeats.guard_zmq);
+                (Some(Door { guard, untagged, link }), guard_metrics as _, beat)
+            }
+        };
         let mut relay = Relay {
+            metrics,
             registry: registry.try_clone()?,
             clients: Slab::new(),
             client_serial: 0,
-            links: Slab::new(),
+            links,
             by_pod: Vec::new(),
             paused: Vec::new(),
             in_flight: InFlight::default(),
             payload_bytes: 0,
             scheduled: Vec::new(),
             closed_for: None,
+            door,
+            alarms: Alarms::default(),
             shared,
         };
         relay.follow(&routing);
@@ -75,6 +97,7 @@ impl EventLoop {
             resolver: Resolver { answers, waker },
             resolved,
             routing,
+            heartbeat,
             tend_at: Duration::ZERO,
         })
     }
@@ -114,14 +137,15 @@ impl EventLoop {
     /// Waits for events, until the clock is next looked at, and handles them all.
     fn turn(&mut self) -> io::Result<()> {
         let wait = if self.readable.is_empty() {
-            self.tend_at.saturating_sub(self.relay.shared.clock.now())
+            let alarm = self.relay.alarms.next().unwrap_or(Duration::MAX);
+            self.tend_at.min(alarm).saturating_sub(self.relay.shared.clock.now())
         } else {
             Duration::ZERO
         };
         self.poll.poll(&mut self.events, Some(wait))?;
         let now = self.relay.shared.clock.now();
-        self.relay.shared.heartbeats.zmq.beat(now);
-        self.follow(now);
+        self.heartbeat.beat(now);
+        let is_another = self.follow(now);
         let routing = Arc::clone(&self.routing);
         let turn = Turn { now, routing: &routing };
 
@@ -139,22 +163,29 @@ impl EventLoop {
             self.is_knocked = self.relay.accept(turn, listener);
         }
         self.read(turn);
+        if is_another {
+            self.relay.follow_writes(turn);
+        }
+        self.relay.look_at_writes(turn);
         if self.tend_at <= now {
             self.tend(turn);
         }
         self.flush(turn);
-        self.relay.shared.metrics.zmq.requests.set(self.relay.in_flight.len() as u64);
+        let metrics = (self.relay.metrics)(&self.relay.shared.metrics);
+        metrics.requests.set(self.relay.in_flight.len() as u64);
         Ok(())
     }
 
-    /// Takes over settings that were applied since the last turn.
-    fn follow(&mut self, now: Duration) {
+    /// Takes over the routing state if it is another than in the last turn; returns whether it is.
+    fn follow(&mut self, now: Duration) -> bool {
         let current = self.relay.shared.routing.load();
-        if !Arc::ptr_eq(&current, &self.routing) {
+        let is_another = !Arc::ptr_eq(&current, &self.routing);
+        if is_another {
             self.routing = Arc::clone(&current);
             self.relay.follow(&self.routing);
             self.tend_at = self.tend_at.min(now);
         }
+        is_another
     }
 
     fn read(&mut self, turn: Turn<'_>) {
@@ -195,6 +226,14 @@ impl EventLoop {
     }
 }
 
+fn router_metrics(metrics: &Metrics) -> &TransportMetrics {
+    &metrics.zmq
+}
+
+fn guard_metrics(metrics: &Metrics) -> &TransportMetrics {
+    &metrics.guard.zmq
+}
+
 /// Notes what the event queue says about a connection.
 fn notice(relay: &mut Relay, readable: &mut Vec<Peer>, peer: Peer, event: &Event) {
     let Some(connection) = relay.connection_mut(peer) else { return };
@@ -217,7 +256,7 @@ fn queue(readable: &mut Vec<Peer>, peer: Peer, connection: &mut Connection) {
 
 /// The most that the requests and replies in the sidecar may hold together.
 fn bytes_max(routing: &Routing) -> usize {
-    routing.zmq.message_bytes_max.saturating_mul(HELD_MESSAGES_MAX).max(HELD_BYTES_MIN)
+    routing.rules.zmq.message_bytes_max.saturating_mul(HELD_MESSAGES_MAX).max(HELD_BYTES_MIN)
 }
 
 /// Events taken from the queue at once.

@@ -6,14 +6,17 @@ use hashroute_dataplane::zmtp::RequestId;
 
 use super::connection::Connection;
 
-/// A pod at one address.
+/// A pod at one address, or the service behind a guard.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) pod: PodId,
+    /// None for the service behind a guard, which is no pod.
+    pub(super) pod: Option<PodId>,
     /// As the view has it.
     pub(super) address: String,
-    /// The pod in the present view; `None` once it left it or moved: then the link finishes what it has.
+    /// The pod in the present view; `None` once it left it or moved, and for a service.
     pub(super) index: Option<PodIndex>,
+    /// Whether it is to be kept up; else it finishes what it has.
+    pub(super) is_wanted: bool,
     pub(super) state: LinkState,
     /// Requests that wait for the handshake.
     pub(super) waiting: Vec<RequestId>,
@@ -71,11 +74,12 @@ pub(super) enum Admission {
 
 impl Link {
     /// A link that has yet to connect.
-    pub(super) fn new(pod: PodId, address: String) -> Self {
+    pub(super) fn new(pod: Option<PodId>, address: String) -> Self {
         Self {
             pod,
             address,
             index: None,
+            is_wanted: true,
             state: LinkState::Broken { retry_at: Duration::ZERO },
             waiting: Vec::new(),
             in_flight: 0,
@@ -163,7 +167,7 @@ impl Link {
 
     /// Whether nothing is left to do for a pod that left the view.
     pub(super) fn is_finished(&self) -> bool {
-        self.index.is_none()
+        !self.is_wanted
             && self.in_flight == 0
             && self.connection().is_none_or(|connection| connection.outbox.waiting() == 0)
     }
@@ -182,7 +186,7 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new(PodId::new("pod-a").unwrap(), "tcp://127.0.0.1:1".to_owned())
+        Link::new(PodId::new("pod-a").ok(), "tcp://127.0.0.1:1".to_owned())
     }
 
     #[test]

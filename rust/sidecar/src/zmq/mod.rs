@@ -6,18 +6,21 @@
 //!
 //! - [`event_loop`]: one thread, one turn after the other;
 //! - [`clients`] and [`pods`]: connections made, read, watched and lost;
-//! - [`relay`]: the life of a request between them.
+//! - [`relay`]: the life of a request between them;
+//! - [`writes`]: what has one writer, on its way to the owner; [`guarded`]: what a guard passes on.
 mod client;
 mod clients;
 mod connection;
 mod dispatch;
 mod event_loop;
+mod guarded;
 mod link;
 mod outbox;
 mod pods;
 mod refusal;
 mod relay;
 mod resolve;
+mod writes;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -29,6 +32,8 @@ use mio::net::TcpListener;
 use self::event_loop::EventLoop;
 use self::relay::Peer;
 use crate::error::StartError;
+use crate::quorum::WriteGuard;
+use crate::settings::Untagged;
 use crate::shared::Shared;
 use crate::threads::Drain;
 
@@ -40,12 +45,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on `tcp://host:port`. As with libzmq, `*` stands for every address of the machine, or for a free port.
+    /// Listens on `tcp://host:port`, the value of the setting `key`. As with libzmq, `*` stands for every address of the machine, or for a free port.
     ///
     /// # Errors
     ///
     /// [`StartError::Listen`] if the address has another form or cannot be listened on.
-    pub(crate) fn bind(address: &str) -> Result<Self, StartError> {
+    pub(crate) fn bind(key: &'static str, address: &str) -> Result<Self, StartError> {
         let listen = || {
             let (host, port) = parts(address)?;
             let bound = (host, port).to_socket_addrs()?.next();
@@ -54,7 +59,7 @@ impl Listener {
             let bound = socket.local_addr()?;
             Ok(Self { socket, bound })
         };
-        listen().map_err(|source| StartError::listen("listen.zmq", address, source))
+        listen().map_err(|source| StartError::listen(key, address, source))
     }
 
     /// The address really listened on.
@@ -63,12 +68,28 @@ impl Listener {
     }
 }
 
+/// What a loop is for.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// It routes requests to pods.
+    Router,
+    /// It stands in front of the service of its own pod.
+    Guard {
+        /// Decides on writes.
+        guard: Arc<dyn WriteGuard>,
+        /// What a write without a tag gets.
+        untagged: Untagged,
+        /// The address of the service.
+        service: String,
+    },
+}
+
 /// Serves the clients that connect to `listener` until it is told to drain and has finished.
 ///
 /// Occupies its thread: the loop waits on its own event queue.
-pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>, drain: Drain) {
+pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>, role: Role, drain: Drain) {
     // Without an event queue nothing can be served; the loop's age then tells.
-    if let Ok(mut event_loop) = EventLoop::new(listener.socket, shared) {
+    if let Ok(mut event_loop) = EventLoop::new(listener.socket, shared, role) {
         event_loop.run(&drain);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hashroute_core::{PodIndex, PodState};
 use hashroute_dataplane::health::{Event, Health, ProbeFailure};
+use hashroute_dataplane::write::TAG_BYTES_MAX;
 use hashroute_dataplane::zmtp::{Limits, SocketType, Violation};
 use mio::net::TcpStream;
 use mio::{Interest, Waker};
@@ -28,16 +29,24 @@ pub(super) struct Resolver {
 impl Relay {
     /// Follows a new routing state: links to pods that came are made, those to pods that left finish what they have.
     pub(super) fn follow(&mut self, routing: &Routing) {
-        let (request_limits, reply_limits) = limits(routing);
+        let (request_limits, reply_limits) = self.limits(routing);
         for (_, client) in &mut self.clients {
             client.connection.set_limits(request_limits);
         }
         for (_, link) in &mut self.links {
             link.index = None;
+            // The service behind a guard is in no view.
+            link.is_wanted = link.pod.is_none();
             if let Some(connection) = link.connection_mut() {
                 connection.set_limits(reply_limits);
             }
         }
+        if self.door.is_none() {
+            self.follow_pods(routing);
+        }
+    }
+
+    fn follow_pods(&mut self, routing: &Routing) {
         let pods = routing.ring.view().pods();
         self.by_pod = vec![None; pods.len()];
         for (index, pod) in (0..).zip(pods) {
@@ -48,14 +57,15 @@ impl Relay {
             let known = self
                 .links
                 .iter()
-                .find(|(_, link)| link.pod == pod.id && link.address == address)
+                .find(|(_, link)| link.pod.as_ref() == Some(&pod.id) && link.address == address)
                 .map(|(key, _)| key);
             let key = known.unwrap_or_else(|| {
-                self.links.insert(Link::new(pod.id.clone(), address.to_owned()))
+                self.links.insert(Link::new(Some(pod.id.clone()), address.to_owned()))
             });
             self.by_pod[usize::from(index)] = Some(key);
             if let Some(link) = self.links.get_mut(key) {
                 link.index = Some(PodIndex::new(index));
+                link.is_wanted = true;
             }
         }
     }
@@ -124,7 +134,7 @@ impl Relay {
         late: Duration,
         resolver: &Resolver,
     ) -> Duration {
-        let mut next = turn.now + TEND_INTERVAL_MAX.min(turn.routing.health.interval / 2);
+        let mut next = turn.now + TEND_INTERVAL_MAX.min(turn.routing.rules.health.interval / 2);
         let keys: Vec<usize> = self.links.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.tend_link(turn, key, late, resolver);
@@ -155,12 +165,12 @@ impl Relay {
     }
 
     fn tend_link(&mut self, turn: Turn<'_>, key: usize, late: Duration, resolver: &Resolver) {
-        let health = &turn.routing.health;
+        let health = &turn.routing.rules.health;
         let Some(link) = self.links.get_mut(key) else { return };
         match &mut link.state {
             LinkState::Broken { retry_at } => {
                 if *retry_at <= turn.now
-                    && link.index.is_some()
+                    && link.is_wanted
                     && self.start(turn, key, resolver).is_err()
                 {
                     self.lose(turn, key, Event::ConnectionRefused);
@@ -247,12 +257,32 @@ impl Relay {
 
     /// The pod sent what it must not: tell it, and hang up.
     fn violated(&mut self, turn: Turn<'_>, key: usize, _violation: &Violation) {
-        self.shared.metrics.zmq.refused.increment();
+        (self.metrics)(&self.shared.metrics).refused.increment();
         if let Some(connection) = self.links.get_mut(key).and_then(Link::connection_mut) {
             // It is over either way.
             let _told = connection.flush(turn.now);
         }
         self.lose(turn, key, Event::ProbeFailed(ProbeFailure::Malformed));
+    }
+
+    /// The limits on requests and on replies, which carry our number too. What comes to a guard
+    /// carries a router's number and tag besides.
+    pub(super) fn limits(&self, routing: &Routing) -> (Limits, Limits) {
+        let (bytes, frames) = match self.door {
+            Some(_) => (NUMBER_FRAME_BYTES + TAG_FRAME_BYTES_MAX, 2),
+            None => (0, 0),
+        };
+        let requests = Limits {
+            message_bytes_max: routing.rules.zmq.message_bytes_max.saturating_add(bytes),
+            message_frames_max: MESSAGE_FRAMES_MAX + frames,
+            command_bytes_max: COMMAND_BYTES_MAX,
+        };
+        let replies = Limits {
+            message_bytes_max: requests.message_bytes_max.saturating_add(NUMBER_FRAME_BYTES),
+            message_frames_max: requests.message_frames_max + 1,
+            ..requests
+        };
+        (requests, replies)
     }
 
     fn start(&mut self, turn: Turn<'_>, key: usize, resolver: &Resolver) -> io::Result<()> {
@@ -278,8 +308,8 @@ impl Relay {
             token(Peer::Link(key)),
             Interest::READABLE | Interest::WRITABLE,
         )?;
-        let connection =
-            Connection::open(stream, SocketType::Dealer, limits(turn.routing).1, turn.now);
+        let (_, replies) = self.limits(turn.routing);
+        let connection = Connection::open(stream, SocketType::Dealer, replies, turn.now);
         if let Some(link) = self.links.get_mut(key) {
             link.state = LinkState::Connecting { since: turn.now, connection };
         }
@@ -287,23 +317,10 @@ impl Relay {
     }
 }
 
-/// The limits on requests and on replies, which carry our number too.
-pub(super) fn limits(routing: &Routing) -> (Limits, Limits) {
-    let requests = Limits {
-        message_bytes_max: routing.zmq.message_bytes_max,
-        message_frames_max: MESSAGE_FRAMES_MAX,
-        command_bytes_max: COMMAND_BYTES_MAX,
-    };
-    let replies = Limits {
-        message_bytes_max: requests.message_bytes_max.saturating_add(NUMBER_FRAME_BYTES),
-        message_frames_max: MESSAGE_FRAMES_MAX + 1,
-        ..requests
-    };
-    (requests, replies)
-}
-
 /// The frame with our number: flags, length, eight bytes.
 const NUMBER_FRAME_BYTES: usize = 10;
+/// The frame with a router's tag: flags, a long length, the tag.
+const TAG_FRAME_BYTES_MAX: usize = 9 + TAG_BYTES_MAX;
 const COMMAND_BYTES_MAX: usize = 8 * 1024;
 /// The longest time between two looks at the clock's demands.
 const TEND_INTERVAL_MAX: Duration = Duration::from_millis(50);

@@ -66,6 +66,24 @@ pub(super) fn no_pod(outcome: Outcome) -> ErrorReply {
     refusal(ErrorCode::Unavailable, outcome, "no pod for this key can be reached")
 }
 
+pub(super) fn no_service() -> ErrorReply {
+    refusal(ErrorCode::Unavailable, Outcome::NotApplied, "the service cannot be reached")
+}
+
+pub(super) fn service_full() -> ErrorReply {
+    let text = "the service has more waiting than it reads: send less, or later";
+    refusal(ErrorCode::ResourceExhausted, Outcome::NotApplied, text)
+}
+
+pub(super) fn service_failed(failure: Failure) -> ErrorReply {
+    if failure.may_have_reached() {
+        let text = "the connection to the service was lost before its reply came";
+        refusal(ErrorCode::Unavailable, Outcome::Unknown, text)
+    } else {
+        no_service()
+    }
+}
+
 pub(super) fn attempt_failed(failure: Failure, outcome: Outcome) -> ErrorReply {
     let text = if failure.may_have_reached() {
         "the connection to the pod was lost before its reply came"
@@ -84,5 +102,5 @@ fn oversize(why: Oversize, message_bytes_max: usize) -> String {
 }
 
 fn refusal(code: ErrorCode, outcome: Outcome, text: impl Into<String>) -> ErrorReply {
-    ErrorReply { code, outcome, text: text.into() }
+    ErrorReply { code, outcome, refused: None, text: text.into() }
 }

@@ -1,19 +1,22 @@
 //! The life of a request: from a client's message, and from the pod's reply, or an error, back.
 //!
-//! The way in between, to a pod and to the next one, is in [`super::dispatch`].
+//! The way in between is in [`super::dispatch`], to a pod and to the next one; in [`super::writes`],
+//! to the owner; and in [`super::guarded`], to the service behind a guard.
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hashroute_core::{PodId, PodIndex, Slot};
-use hashroute_dataplane::error::ErrorCode;
+use hashroute_core::{Epoch, PodId, PodIndex, Slot};
+use hashroute_dataplane::error::{ErrorCode, Outcome};
 use hashroute_dataplane::fleet::{Answer, Permit};
 use hashroute_dataplane::health::Event;
+use hashroute_dataplane::refusal::Refused;
 use hashroute_dataplane::retry::Attempts;
 use hashroute_dataplane::route::OnMissing;
+use hashroute_dataplane::write::Step;
 use hashroute_dataplane::zmtp::{
-    ErrorReply, InFlight, Oversize, RequestId, nth_frame, same_frames, split_envelope,
+    ErrorReply, InFlight, Oversize, RequestId, frames, nth_frame, same_frames, split_envelope,
     split_first_frame,
 };
 use mio::Registry;
@@ -21,9 +24,12 @@ use slab::Slab;
 
 use super::client::{Client, ClientId};
 use super::connection::Connection;
+use super::guarded::{Door, Guarded};
 use super::link::Link;
 use super::outbox::SHARE_BYTES_MIN;
 use super::refusal;
+use super::writes::{Alarms, Sending};
+use crate::metrics::{Metrics, TransportMetrics};
 use crate::routing::Routing;
 use crate::shared::Shared;
 
@@ -34,10 +40,19 @@ pub(super) struct Turn<'a> {
     pub(super) routing: &'a Routing,
 }
 
+impl Turn<'_> {
+    /// The epoch of the record; 0 if there is none.
+    pub(super) fn record_epoch(&self) -> Epoch {
+        self.routing.record().map_or(Epoch::new(0), |record| record.epoch())
+    }
+}
+
 /// Clients, pods, and the requests between them.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) shared: Arc<Shared>,
+    /// The counters of this loop.
+    pub(super) metrics: fn(&Metrics) -> &TransportMetrics,
     pub(super) registry: Registry,
     pub(super) clients: Slab<Client>,
     /// The serial of the newest client.
@@ -54,6 +69,10 @@ pub(super) struct Relay {
     pub(super) scheduled: Vec<Peer>,
     /// Why new requests are turned away at the moment, if they are.
     pub(super) closed_for: Option<Closed>,
+    /// What stands between the clients and the own service; none for a router.
+    pub(super) door: Option<Door>,
+    /// When writes are to be looked at.
+    pub(super) alarms: Alarms,
 }
 
 /// A connection of the relay.
@@ -81,18 +100,31 @@ pub(super) struct Pending {
     /// How much of `payload` is the envelope.
     envelope_bytes: usize,
     received: Duration,
-    pub(super) attempts: Attempts,
-    /// Pods that failed it.
-    pub(super) tried: Vec<PodId>,
+    pub(super) errand: Errand,
     pub(super) at: Option<Attempt>,
+}
+
+/// What a request is, and what is remembered of it on its way.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// It goes along the pods of its slot.
+    Read {
+        attempts: Attempts,
+        /// Pods that failed it.
+        tried: Vec<PodId>,
+    },
+    /// It goes to the owner and nowhere else.
+    Write(Box<Sending>),
+    /// It goes to the service behind the guard.
+    Guarded(Guarded),
 }
 
 /// Where a request is.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) link: usize,
-    /// Counts the request in flight at the pod.
-    pub(super) permit: Permit,
+    /// Counts the request in flight at the pod; the service behind a guard is none.
+    pub(super) permit: Option<Permit>,
     /// The bytes that it takes in the stream to the pod; `None` while it waits for the handshake.
     pub(super) sent: Option<(u64, u64)>,
 }
@@ -104,14 +136,22 @@ impl Relay {
         let Some(envelope) = split_envelope(&message) else {
             return self.turn_away(client, &[], &refusal::no_envelope());
         };
-        let slot = match slot_of(turn.routing, envelope.content) {
-            Ok(slot) => slot,
-            Err(error) => return self.turn_away(client, envelope.frames, &error),
-        };
         if let Some(error) = self.overload() {
             return self.turn_away(client, envelope.frames, &error);
         }
-        let (zmq, retry) = (&turn.routing.zmq, &turn.routing.retry);
+        let judged = match &self.door {
+            Some(_) => self.judge(turn, envelope.content),
+            None => self.find_errand(turn, envelope.content),
+        };
+        let (errand, slot) = match judged {
+            Ok(judged) => judged,
+            Err(NoErrand::Wrong(error)) => {
+                return self.turn_away(client, envelope.frames, &error);
+            }
+            Err(NoErrand::Refused(error)) => {
+                return self.send_error(client, envelope.frames, &error);
+            }
+        };
         let pending = Pending {
             client,
             envelope_bytes: envelope.frames.len(),
@@ -120,13 +160,12 @@ impl Relay {
                 Cow::Owned(message) => Bytes::from(message),
             },
             received: turn.now,
-            attempts: Attempts::new(zmq.idempotent, retry.attempts_max),
-            tried: Vec::new(),
+            errand,
             at: None,
         };
         let payload_bytes = pending.payload.len();
         // `overload` keeps the table far smaller than the numbers there are.
-        let deadline = turn.now + zmq.request_timeout;
+        let deadline = turn.now + turn.routing.rules.zmq.request_timeout;
         let Ok(request) = self.in_flight.insert(deadline, pending) else { return };
         self.payload_bytes += payload_bytes;
         if let Some(client) = self.clients.get_mut(key) {
@@ -134,7 +173,32 @@ impl Relay {
             client.in_flight_bytes += payload_bytes;
         }
         turn.routing.zmq_side.budget.deposit();
-        self.dispatch(turn, request, slot);
+        match (slot, &self.door) {
+            (Some(slot), _) => self.dispatch(turn, request, slot),
+            (None, None) => self.carry_out(turn, request, Step::Send),
+            (None, Some(_)) => self.pass_on(turn, request),
+        }
+    }
+
+    /// What a request with this content is, and for a read its slot.
+    fn find_errand(
+        &self,
+        turn: Turn<'_>,
+        content: &[u8],
+    ) -> Result<(Errand, Option<Slot>), NoErrand> {
+        let rules = &turn.routing.rules;
+        if self.shared.quorum.is_some() {
+            if let Some(writes) = rules.zmq.writes() {
+                let sending = Sending::new(turn, &writes, content).map_err(NoErrand::Wrong)?;
+                return Ok((Errand::Write(Box::new(sending)), None));
+            }
+            if self.shared.is_stale() {
+                self.shared.metrics.writes.stale.increment();
+            }
+        }
+        let slot = slot_of(turn.routing, content).map_err(NoErrand::Wrong)?;
+        let attempts = Attempts::new(rules.zmq.idempotent, rules.retry.attempts_max);
+        Ok((Errand::Read { attempts, tried: Vec::new() }, Some(slot)))
     }
 
     /// Takes the head of a message from the client at `key` that was dropped as it came.
@@ -147,7 +211,7 @@ impl Relay {
     ) {
         let Some(client) = self.clients.get(key).map(|client| client.id) else { return };
         let envelope = split_envelope(head).map(|envelope| envelope.frames).unwrap_or_default();
-        let error = refusal::request_too_large(why, turn.routing.zmq.message_bytes_max);
+        let error = refusal::request_too_large(why, turn.routing.rules.zmq.message_bytes_max);
         self.turn_away(client, envelope, &error);
     }
 
@@ -157,6 +221,11 @@ impl Relay {
         let Some(pending) = self.in_flight.get(request) else { return };
         if !same_frames(pending.envelope(), rest) {
             return self.fail(turn, request, &refusal::foreign_envelope());
+        }
+        if let Errand::Write(_) = pending.errand
+            && let Some(refused) = refused_of(pending.envelope(), rest)
+        {
+            return self.refused(turn, request, refused);
         }
         let skipped = message.len() - rest.len();
         let Some(pending) = self.end(request) else { return };
@@ -172,12 +241,12 @@ impl Relay {
             }
             self.schedule(Peer::Client(pending.client.key));
         }
-        let metrics = &self.shared.metrics.zmq;
+        let metrics = (self.metrics)(&self.shared.metrics);
         metrics.statuses[0].increment();
         metrics.latency.record(turn.now.saturating_sub(pending.received));
-        if let Some(attempt) = pending.at {
-            self.shared.note(attempt.permit.observe(turn.now, Event::RequestSucceeded));
-            attempt.permit.finish(Answer::Ok);
+        if let Some(permit) = pending.at.and_then(|attempt| attempt.permit) {
+            self.shared.note(permit.observe(turn.now, Event::RequestSucceeded));
+            permit.finish(Answer::Ok);
         }
     }
 
@@ -190,7 +259,7 @@ impl Relay {
         why: Oversize,
     ) {
         if let Some((request, _)) = self.answered(link, head) {
-            let error = refusal::reply_too_large(why, turn.routing.zmq.message_bytes_max);
+            let error = refusal::reply_too_large(why, turn.routing.rules.zmq.message_bytes_max);
             self.fail(turn, request, &error);
         }
     }
@@ -199,11 +268,12 @@ impl Relay {
     pub(super) fn expire(&mut self, turn: Turn<'_>) {
         while let Some(pending) = self.in_flight.expire(turn.now) {
             let begun = pending.at.as_ref().filter(|attempt| attempt.has_begun(&self.links));
-            if let Some(attempt) = begun {
-                self.shared.note(attempt.permit.observe(turn.now, Event::DeadlineExceeded));
+            if let Some(permit) = begun.and_then(|attempt| attempt.permit.as_ref()) {
+                self.shared.note(permit.observe(turn.now, Event::DeadlineExceeded));
             }
-            let outcome = pending.attempts.outcome(begun.is_some());
-            let error = refusal::expired(outcome, turn.routing.zmq.request_timeout);
+            let outcome = pending.outcome(begun.is_some());
+            let mut error = refusal::expired(outcome, turn.routing.rules.zmq.request_timeout);
+            error.refused = pending.refused();
             self.release(&pending);
             self.answer(turn, pending, &error);
         }
@@ -277,7 +347,7 @@ impl Relay {
             (attempt.link == link).then_some((request, rest))
         });
         if found.is_none() {
-            self.shared.metrics.zmq.refused.increment();
+            (self.metrics)(&self.shared.metrics).refused.increment();
         }
         found
     }
@@ -302,22 +372,24 @@ impl Relay {
 
     /// Answers a request that was in the table with an error.
     fn answer(&mut self, turn: Turn<'_>, pending: Pending, error: &ErrorReply) {
-        self.shared.metrics.zmq.latency.record(turn.now.saturating_sub(pending.received));
+        (self.metrics)(&self.shared.metrics)
+            .latency
+            .record(turn.now.saturating_sub(pending.received));
         self.send_error(pending.client, pending.envelope(), error);
-        if let Some(attempt) = pending.at {
-            attempt.permit.finish(Answer::Error);
+        if let Some(permit) = pending.at.and_then(|attempt| attempt.permit) {
+            permit.finish(Answer::Error);
         }
     }
 
     /// Answers a message that never got into the table with an error.
     fn turn_away(&mut self, client: ClientId, envelope: &[u8], error: &ErrorReply) {
-        self.shared.metrics.zmq.refused.increment();
+        (self.metrics)(&self.shared.metrics).refused.increment();
         self.send_error(client, envelope, error);
     }
 
-    fn send_error(&mut self, to: ClientId, envelope: &[u8], error: &ErrorReply) {
+    pub(super) fn send_error(&mut self, to: ClientId, envelope: &[u8], error: &ErrorReply) {
         let code = ErrorCode::ALL.iter().position(|code| *code == error.code).unwrap_or_default();
-        self.shared.metrics.zmq.statuses[1 + code].increment();
+        (self.metrics)(&self.shared.metrics).statuses[1 + code].increment();
         if let Some(client) = self.client_mut(to) {
             client.connection.outbox.copy(&error.encode(envelope));
             self.schedule(Peer::Client(to.key));
@@ -332,14 +404,46 @@ impl Relay {
 
 impl Pending {
     /// The frames that lead the answer back.
-    fn envelope(&self) -> &[u8] {
+    pub(super) fn envelope(&self) -> &[u8] {
         self.payload.get(..self.envelope_bytes).unwrap_or_default()
+    }
+
+    /// What follows the envelope, without copying it.
+    pub(super) fn content(&self) -> Bytes {
+        self.payload.slice(self.envelope_bytes.min(self.payload.len())..)
     }
 
     /// The slot of its key, by the rules in force now.
     pub(super) fn slot(&self, routing: &Routing) -> Result<Slot, ErrorReply> {
         slot_of(routing, self.payload.get(self.envelope_bytes..).unwrap_or_default())
     }
+
+    /// The outcome of an error that ends it now; `sent` says whether any byte of the present
+    /// attempt was given to a connection.
+    pub(super) fn outcome(&self, sent: bool) -> Outcome {
+        match &self.errand {
+            Errand::Read { attempts, .. } => attempts.outcome(sent),
+            Errand::Write(sending) => sending.write.outcome(sent),
+            Errand::Guarded(_) if sent => Outcome::Unknown,
+            Errand::Guarded(_) => Outcome::NotApplied,
+        }
+    }
+
+    /// The refusal that a write met last, while it is at no pod.
+    fn refused(&self) -> Option<Refused> {
+        let Errand::Write(sending) = &self.errand else { return None };
+        let refusal = sending.write.refusal().filter(|_| self.at.is_none())?;
+        Some(Refused { refusal, epoch: None })
+    }
+}
+
+/// Why a message becomes no request.
+#[derive(Debug)]
+pub(super) enum NoErrand {
+    /// It is the client's mistake.
+    Wrong(ErrorReply),
+    /// The guard does not admit it.
+    Refused(ErrorReply),
 }
 
 impl Attempt {
@@ -353,9 +457,18 @@ impl Attempt {
 
 /// The slot of a request by the content after its envelope.
 fn slot_of(routing: &Routing, content: &[u8]) -> Result<Slot, ErrorReply> {
-    match (nth_frame(content, routing.zmq.key_frame), routing.zmq.on_missing) {
+    let key_frame = routing.rules.zmq.key_frame;
+    match (nth_frame(content, key_frame), routing.rules.zmq.on_missing) {
         (Some(key), _) => Ok(routing.ring.slot(key)),
         (None, OnMissing::Any) => Ok(routing.zmq_side.fleet.any_slot()),
-        (None, OnMissing::Reject) => Err(refusal::missing_key(routing.zmq.key_frame)),
+        (None, OnMissing::Reject) => Err(refusal::missing_key(key_frame)),
     }
+}
+
+/// The refusal that a reply to a request of this envelope is, if it is one.
+fn refused_of(envelope: &[u8], reply: &[u8]) -> Option<Refused> {
+    let mut content = frames(reply).skip(frames(envelope).count());
+    let error = ErrorReply::parse(content.next()?.body)?;
+    let is_refusal = error.code == ErrorCode::Refused && content.next().is_none();
+    error.refused.filter(|_| is_refusal)
 }

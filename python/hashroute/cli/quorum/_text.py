@@ -1,0 +1,153 @@
+"""A cluster as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hashroute.cli._common import table
+from hashroute.cli.quorum._cluster import moment
+
+if TYPE_CHECKING:
+    from hashroute.cli.quorum._cluster import Cluster, Group, Member, Router, Voter
+
+_ID_DIGITS: Final = 8
+"""Enough to tell a handful of voters apart; --json has all."""
+
+_ROUTERS_SHOWN_MAX: Final = 10
+
+_VOTER_HEAD: Final = ("voter", "id", "answers", "epoch", "sync p50", "sync p99", "attended by", "")
+_WRITER_HEAD: Final = ("pod", "state", "writes", "share", "terms", "since", "lease", "margin")
+_GROUP_HEAD: Final = ("group", "leader", "term", "since", "candidates")
+_MEMBER_HEAD: Final = (
+    *("pod", "state", "process", "voters", "lease", "margin", "renewal p99", "promise"),
+    *("admitted", "refused"),
+)
+
+
+def status_text(cluster: Cluster) -> str:
+    """Returns all that `hashroute quorum status` shows."""
+    parts = [
+        _headline(cluster),
+        table(_VOTER_HEAD, [_voter(it) for it in cluster.voters], right={3, 4, 5}),
+    ]
+    if cluster.members:
+        rows = [_writer(it) for it in cluster.members]
+        parts.append(table(_WRITER_HEAD, rows, right={2, 3, 7}))
+    if cluster.groups:
+        rows = [
+            (
+                it.name,
+                it.leader or "none",
+                str(it.term),
+                _since(it.since_ms),
+                " > ".join(it.candidates),
+            )
+            for it in cluster.groups
+        ]
+        parts.append(table(_GROUP_HEAD, rows, right={2}))
+    parts.append(_routers(cluster.routers))
+    problems = [f"not writable: {reason}" for reason in cluster.reasons]
+    problems += [f"warning: {it.address}: {it.text}" for it in cluster.warnings]
+    return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
+
+
+def members_text(cluster: Cluster) -> str:
+    """Returns the table that `hashroute quorum members` shows."""
+    rows = [_member(it) for it in cluster.members]
+    return table(_MEMBER_HEAD, rows, right={3, 5, 6, 7, 8})
+
+
+def _headline(cluster: Cluster) -> str:
+    facts = [cluster.name, f"epoch {cluster.epoch}"]
+    if cluster.digest:
+        facts.append(f"digest {cluster.digest}")
+    if cluster.lease is not None:
+        ttl, interval = cluster.lease["ttl_ms"], cluster.lease["renewal_interval_ms"]
+        facts.append(f"lease {ttl:g} ms, renewed each {interval:g} ms")
+    if cluster.recovery_promise_ms is not None:
+        facts.append(f"a new writer within {cluster.recovery_promise_ms:.0f} ms")
+    facts.append(cluster.engine)
+    return "  ".join(facts)
+
+
+def _voter(voter: Voter) -> tuple[str, ...]:
+    return (
+        voter.address,
+        voter.id[:_ID_DIGITS],
+        "yes" if voter.answers else "no",
+        "" if voter.epoch is None else str(voter.epoch),
+        _ms(voter.sync_p50_ms),
+        _ms(voter.sync_p99_ms),
+        ", ".join(voter.attending),
+        voter.problem,
+    )
+
+
+def _writer(member: Member) -> tuple[str, ...]:
+    terms = ""
+    if member.term_min is not None:
+        oldest, newest = member.term_min, member.term_max
+        terms = str(newest) if oldest == newest else f"{oldest} to {newest}"
+    return (
+        member.pod,
+        member.state,
+        f"{member.slots:,} slots" if member.slots else "nothing",
+        f"{member.share:.2%}",
+        terms,
+        _since(member.since_ms),
+        _lease(member),
+        _ms(member.lease_margin_ms),
+    )
+
+
+def _group(group: Group) -> tuple[str, ...]:
+    candidates = " > ".join(group.candidates)
+    return (
+        group.name,
+        group.leader or "none",
+        str(group.term),
+        _since(group.since_ms),
+        candidates,
+    )
+
+
+def _member(member: Member) -> tuple[str, ...]:
+    refused = member.refused or {}
+    return (
+        member.pod,
+        member.state,
+        member.incarnation or "none",
+        str(member.attends),
+        _lease(member),
+        _ms(member.lease_margin_ms),
+        _ms(member.renewal_p99_ms),
+        _ms(member.recovery_promise_ms),
+        "" if member.admitted is None else f"{member.admitted:,}",
+        ", ".join(f"{reason} {count:,}" for reason, count in refused.items() if count),
+    )
+
+
+def _lease(member: Member) -> str:
+    if member.holds_lease is None:
+        # Only who has a voter beside it was asked.
+        return "not asked" if member.incarnation else "none"
+    return "held" if member.holds_lease else "none"
+
+
+def _routers(routers: tuple[Router, ...]) -> str:
+    stale = [router for router in routers if router.is_stale]
+    names = ", ".join(f"{it.name} (epoch {it.epoch})" for it in stale[:_ROUTERS_SHOWN_MAX])
+    more = f" and {len(stale) - _ROUTERS_SHOWN_MAX} more" if len(stale) > _ROUTERS_SHOWN_MAX else ""
+    behind = f"{len(stale)} stale: {names}{more}" if stale else "none stale"
+    others = "1 other process follows" if len(routers) == 1 else f"{len(routers)} others follow"
+    return f"{others} the record, {behind}" if routers else "no other process follows the record"
+
+
+def _since(ms_ago: float | None) -> str:
+    return (moment(ms_ago) or "").replace("T", " ")
+
+
+def _ms(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"  # noqa: PLR2004

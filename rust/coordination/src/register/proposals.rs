@@ -1,0 +1,230 @@
+//! What a member of a cluster with a register proposes, and when.
+
+use std::time::Duration;
+
+use super::member::{Purpose, RegisterMember};
+use super::{INTENT_LEASES, Key, RegisterAction, Revision, STAGGER, Value};
+use crate::change::Change;
+use crate::error::ChangeError;
+use crate::record::{Record, Writer};
+
+impl RegisterMember {
+    pub(super) fn proposal_deadline(&self) -> Duration {
+        let is_busy = self.is_proposing() || self.wishes.is_empty() && self.seen.intent().is_none();
+        if is_busy { Duration::MAX } else { self.next_proposal }
+    }
+
+    /// When the next writer will have been silent for so long that its lease has ended.
+    pub(super) fn next_silence(&self) -> Duration {
+        let Some(record) = &self.record else { return Duration::MAX };
+        let quiet = record.parameters().quiet_time() + GRAIN;
+        let ends = self.others(record).filter_map(|it| Some(self.seen.silence(&it)? + quiet));
+        // Who is silent already is looked at with every renewal.
+        ends.filter(|end| self.answered_at.is_none_or(|at| *end > at))
+            .min()
+            .unwrap_or(Duration::MAX)
+    }
+
+    /// The writers of other pods.
+    fn others<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = Writer> + 'a {
+        let others = record.writers().iter().filter(|(pod, _)| **pod != self.me.pod);
+        others.map(|(pod, incarnation)| Writer { pod: pod.clone(), incarnation: *incarnation })
+    }
+
+    /// Whether an answer is awaited that decides what comes next.
+    fn is_proposing(&self) -> bool {
+        let decides = |it: Purpose| matches!(it, Purpose::Intent | Purpose::Commit);
+        self.waiting.values().any(|waiting| decides(waiting.purpose))
+    }
+
+    pub(super) fn propose_if_due(&mut self, now: Duration) -> Vec<RegisterAction> {
+        let Some(record) = self.record.clone() else { return Vec::new() };
+        // Who does not hear the store judges nobody by what it has seen of it.
+        let window = record.parameters().holder_window();
+        let hears = self.answered_at.is_some_and(|at| now < at + window);
+        if !hears || self.is_proposing() || now < self.next_proposal {
+            return Vec::new();
+        }
+        if let Some(action) = self.say_released(now) {
+            return vec![action];
+        }
+        if self.seen.intent().is_some() {
+            return self.bring_intent_on(now, &record).into_iter().collect();
+        }
+        let mut actions = Vec::new();
+        if let Some((next, is_wish)) = self.next_wish(now, &record, &mut actions) {
+            let live = self.live_losers(now, &record, &next, None);
+            actions.push(if live.is_empty() {
+                self.commit(now, &record, next, None, is_wish)
+            } else {
+                let when = vec![(Key::Record, self.record_at), (Key::Intent, Revision(0))];
+                let then = vec![(Key::Intent, Some(Value::Intent(next, self.me.clone())))];
+                self.transact(now, Purpose::Intent, when, then, vec![Key::Record, Key::Intent])
+            });
+        }
+        actions
+    }
+
+    /// Makes the intent the record if nobody stands in its way any more; withdraws it if it has
+    /// stood for too long, or can follow no record.
+    fn bring_intent_on(&mut self, now: Duration, record: &Record) -> Option<RegisterAction> {
+        let (next, revision, by, since) = self.seen.intent()?;
+        let (next, is_mine) = (next.clone(), *by == self.me);
+        let is_sound = next.check_follows(record).is_ok();
+        if is_sound && self.live_losers(now, record, &next, Some(revision)).is_empty() {
+            // Its author is the first to do so; others only if that one does not.
+            if is_mine || now >= since + record.parameters().renewal_interval * 2 {
+                let first = self.wishes.front().cloned();
+                let is_wish = is_mine
+                    && first.is_some_and(|it| record.next(&it).is_ok_and(|made| made == next));
+                return Some(self.commit(now, record, next, Some(revision), is_wish));
+            }
+            return None;
+        }
+        if is_sound && now < since + record.parameters().ttl * INTENT_LEASES {
+            return None;
+        }
+        if is_mine {
+            // The wish goes on, or is dropped, by how often it was tried.
+            self.tries += 1;
+        }
+        let when = vec![(Key::Intent, revision)];
+        let then = vec![(Key::Intent, None)];
+        Some(self.transact(now, Purpose::Intent, when, then, vec![Key::Record, Key::Intent]))
+    }
+
+    /// Writers that lose something in `next` and may still write it.
+    fn live_losers(
+        &mut self,
+        now: Duration,
+        record: &Record,
+        next: &Record,
+        intent: Option<Revision>,
+    ) -> Vec<Writer> {
+        let mut losers = record.losers(next);
+        losers.retain(|writer| {
+            let released = intent.is_some_and(|it| self.seen.has_released(writer, it));
+            !released && !self.is_over(now, record, writer)
+        });
+        losers
+    }
+
+    /// Whether the lease of the process has ended: it said so, or its last beat is old enough.
+    fn is_over(&mut self, now: Duration, record: &Record, writer: &Writer) -> bool {
+        if *writer == self.me {
+            return false;
+        }
+        let quiet = record.parameters().quiet_time();
+        self.seen.has_renounced(writer) || now > self.seen.silent_since(now, writer) + quiet
+    }
+
+    /// The transaction that makes `next` the record, on the condition that nothing has changed
+    /// that its safety rests on.
+    fn commit(
+        &mut self,
+        now: Duration,
+        record: &Record,
+        next: Record,
+        intent: Option<Revision>,
+        is_wish: bool,
+    ) -> RegisterAction {
+        let mut when =
+            vec![(Key::Record, self.record_at), (Key::Intent, intent.unwrap_or_default())];
+        let mut then = vec![(Key::Record, Some(Value::Record(next.clone())))];
+        if intent.is_some() {
+            then.push((Key::Intent, None));
+        }
+        for loser in record.losers(&next) {
+            let released = Key::Released(loser.clone());
+            if intent.is_some_and(|it| self.seen.has_released(&loser, it)) {
+                when.push(self.seen.unchanged(released.clone()));
+            } else {
+                when.push(self.seen.unchanged(Key::Beat(loser)));
+            }
+        }
+        if next.names(&self.me) {
+            then.push((Key::Beat(self.me.clone()), Some(Value::Alive)));
+        }
+        then.extend(self.seen.strangers(&next).into_iter().map(|key| (key, None)));
+        self.committing = Some((next, is_wish));
+        let otherwise = when.iter().map(|(key, _)| key.clone()).collect();
+        self.transact(now, Purpose::Commit, when, then, otherwise)
+    }
+
+    /// A commit did not go through: something it rested on has changed.
+    pub(super) fn failed(&mut self, now: Duration, is_wish: bool) {
+        self.postpone(now);
+        self.tries += u32::from(is_wish);
+    }
+
+    pub(super) fn postpone(&mut self, now: Duration) {
+        let interval = self.parameters().map_or(STAGGER, |it| it.renewal_interval);
+        self.next_proposal = now + interval / 2 + STAGGER.saturating_mul(self.rank());
+    }
+
+    /// What to propose next, and whether it is the first of the wishes.
+    fn next_wish(
+        &mut self,
+        now: Duration,
+        record: &Record,
+        out: &mut Vec<RegisterAction>,
+    ) -> Option<(Record, bool)> {
+        if let Some(writer) = self.dead_writer(now, record) {
+            if self.suspect.as_ref() != Some(&writer) {
+                self.suspect = Some(writer.clone());
+                self.next_proposal = now + STAGGER.saturating_mul(self.rank());
+                if self.next_proposal > now {
+                    return None;
+                }
+            }
+            return Some((record.next(&Change::Fail(writer)).ok()?, false));
+        }
+        if !record.names(&self.me) {
+            let before = record
+                .writers()
+                .get(&self.me.pod)
+                .map(|incarnation| Writer { pod: self.me.pod.clone(), incarnation: *incarnation });
+            // The process before this one of the same pod has no way to say that it has stopped.
+            if before.is_some_and(|before| !self.is_over(now, record, &before)) {
+                return None;
+            }
+            let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
+            return Some((record.next(&Change::Join { pod, incarnation }).ok()?, false));
+        }
+        while let Some(change) = self.wishes.front().cloned() {
+            let tries = self.tries;
+            let next = if tries < TRIES_MOST {
+                record.next(&change)
+            } else {
+                Err(ChangeError::NotAgreed { tries })
+            };
+            match next {
+                Ok(next) => return Some((next, true)),
+                Err(reason) => {
+                    self.tries = 0;
+                    self.wishes.pop_front();
+                    out.push(RegisterAction::Dropped { change, reason });
+                }
+            }
+        }
+        None
+    }
+
+    /// A writer, not this one, whose lease has ended.
+    fn dead_writer(&mut self, now: Duration, record: &Record) -> Option<Writer> {
+        let others: Vec<Writer> = self.others(record).collect();
+        others.into_iter().find(|writer| self.is_over(now, record, writer))
+    }
+
+    /// How many writers come before this one: who proposes first after a failure.
+    fn rank(&self) -> u32 {
+        let writers = self.record.as_ref().map(Record::writers);
+        let before = writers.map_or(0, |it| it.keys().filter(|pod| **pod < self.me.pod).count());
+        u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is silent for exactly as long as a lease has not ended: clocks have grains.
+const GRAIN: Duration = Duration::from_nanos(1);
+/// So many tries for one change that the operator asked for.
+const TRIES_MOST: u32 = 8;

@@ -102,9 +102,6 @@ class TestJoining:
         file = tmp_path / "hashroute.toml"
         file.write_text(
             f"""
-            [listen]
-            grpc = ""
-            zmq = ""
             [pods.pod-a]
             grpc = "127.0.0.1:1"
             [quorum]
@@ -125,7 +122,7 @@ class TestJoining:
 
     def test_a_configuration_without_a_member_is_refused(self, tmp_path):
         file = tmp_path / "hashroute.toml"
-        file.write_text('[pods.pod-a]\ngrpc = "127.0.0.1:1"\n', encoding="utf-8")
+        file.write_text('[listen]\ngrpc = "127.0.0.1:0"\n[pods.a]\ngrpc = "127.0.0.1:1"\n', "utf-8")
         with pytest.raises(hashroute.ConfigurationError, match=r"no member .* \[quorum\]"):
             Member.from_config(file)
 

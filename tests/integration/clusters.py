@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashroute import Pod, Ring, Router, _hashroute
 from hashroute.cluster import LEASES, node_settings
 from hashroute.pod import join
 
-from tests.integration.processes import SECONDS_MAX, until
+from tests.integration.processes import SECONDS_MAX, Program, until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hashroute.pod import Member
+
+    from tests.integration.fenced_store import Store
 
 CLUSTER = "test"
 # Patient enough for a busy machine; a test of failures says "tight" or "default".
@@ -132,3 +136,29 @@ def key_of(ring: Ring, pod: str) -> str:
 def until_epoch(member: Member, epoch: int) -> None:
     """Waits until the member goes by this record, or a newer one."""
     until(lambda: member.record is not None and member.record.epoch >= epoch, f"epoch {epoch}")
+
+
+class GuardedPod(Program):
+    """`guarded_pod.py` as a process, for a cluster; may be killed, frozen, and started again."""
+
+    def __init__(self, kind: str, name: str, cluster: Cluster, store: Store) -> None:
+        self.name = name
+        self.address = free_address()
+        self._arguments = (
+            *(kind, name, f"tcp://{self.address}" if kind == "zmq" else self.address),
+            *(json.dumps(cluster.addresses), store.address, cluster.lease),
+        )
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, for the first time or again, and returns when it may write."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.guarded_pod", *self._arguments],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], SECONDS_MAX)
+        assert readable, f"{self.name} did not start within {SECONDS_MAX} s"
+        with self.process.stdout as output:
+            assert output.readline() == b"ready\n"

@@ -2,8 +2,7 @@
 
 `python -m tests.integration.guarded_pod KIND NAME ADDRESS VOTERS STORE LEASE` joins the cluster and
 prints `ready` once it may write. KIND is `sync` or `aio` (a gRPC server), or `zmq` (a ROUTER loop).
-What a write did is one row of the store, whose primary key is no id of the write: one that is
-carried out twice shows as two rows.
+What a write did is one row of the store: one that is carried out twice shows as two rows.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sqlite3
 import sys
 import threading
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -26,65 +23,17 @@ from hashroute import Pod
 from hashroute.pod import current_admission
 
 from tests.integration.clusters import CLUSTER
+from tests.integration.fenced_store import StoreClient
 from tests.integration.processes import SECONDS_MAX
 
 WRITES = ["/orders.Writes/*"]
 KEY = "metadata:x-hashroute-key"
 
 
-class Store:
-    """A journal that refuses a term lower than the highest that it has of the slot."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._threads = threading.local()
-        with self._open() as database:
-            database.executescript(
-                """
-                PRAGMA journal_mode = WAL;
-                CREATE TABLE IF NOT EXISTS fence (slot INTEGER PRIMARY KEY, term INTEGER NOT NULL);
-                CREATE TABLE IF NOT EXISTS journal (
-                    number INTEGER PRIMARY KEY, id TEXT, slot INTEGER, term INTEGER, writer TEXT
-                );
-                """
-            )
-
-    def write(self, entry: str, slot: int, term: int, writer: str) -> None:
-        """Adds a row; fails if a newer owner of the slot has written."""
-        database = self._open()
-        database.execute("BEGIN IMMEDIATE")
-        fenced = database.execute(
-            "INSERT INTO fence VALUES (?, ?) ON CONFLICT (slot) DO UPDATE SET term = excluded.term "
-            "WHERE excluded.term >= fence.term",
-            (slot, term),
-        )
-        if fenced.rowcount != 1:
-            database.execute("ROLLBACK")
-            raise RuntimeError(f"fenced: term {term} of slot {slot}")
-        database.execute(
-            "INSERT INTO journal (id, slot, term, writer) VALUES (?, ?, ?, ?)",
-            (entry, slot, term, writer),
-        )
-        database.execute("COMMIT")
-
-    def rows(self) -> list[tuple[str, int, int, str]]:
-        """All rows, in the order in which they were written."""
-        query = "SELECT id, slot, term, writer FROM journal ORDER BY number"
-        return self._open().execute(query).fetchall()
-
-    def _open(self) -> sqlite3.Connection:
-        # A connection belongs to one thread.
-        if not hasattr(self._threads, "database"):
-            self._threads.database = sqlite3.connect(
-                self._file, isolation_level=None, timeout=SECONDS_MAX
-            )
-        return self._threads.database
-
-
 class Methods(grpc.GenericRpcHandler):
     """`Write` writes an id, `Batch` several, `Who` only says who answers."""
 
-    def __init__(self, name: str, store: Store, *, is_aio: bool) -> None:
+    def __init__(self, name: str, store: StoreClient, *, is_aio: bool) -> None:
         self._name = name
         self._store = store
         self._is_aio = is_aio
@@ -95,7 +44,9 @@ class Methods(grpc.GenericRpcHandler):
             return grpc.stream_unary_rpc_method_handler(
                 self._aio_batch if self._is_aio else self._batch
             )
-        behavior = {"Write": self._write, "Who": self._who}[method]
+        behavior = {"Write": self._write, "Who": self._who}.get(method)
+        if behavior is None:
+            return None
 
         async def awaited(request, context):
             return behavior(request, context)
@@ -143,7 +94,7 @@ async def serve_aio(methods: Methods, guard, address: str, stop: threading.Event
     await server.stop(None)
 
 
-def serve_zmq(name: str, store: Store, guard, address: str, stop: threading.Event) -> None:
+def serve_zmq(name: str, store: StoreClient, guard, address: str, stop: threading.Event) -> None:
     guarded = hashroute.pod.zmq.Guard(guard)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.linger = 0
@@ -168,10 +119,10 @@ def ready() -> None:
 
 
 def main() -> None:
-    _, kind, name, address, voters, file, lease = sys.argv
+    _, kind, name, address, voters, store_address, lease = sys.argv
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    store = Store(Path(file))
+    store = StoreClient(store_address)
     with hashroute.pod.join(
         cluster=CLUSTER,
         voters=json.loads(voters),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from hashroute._hashroute import Router
     from hashroute.cluster import Tls
-    from hashroute.router import Router
 
 WATCH_INTERVAL_MS = 100
 """How often a sidecar shows a sign of life; it also says then whether its view is another."""

@@ -13,7 +13,7 @@ CARGO := cargo
 CARGO_FLAGS := --locked
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: help setup build demo test verify fix test-rust test-python gate bench fuzz lock clean
+.PHONY: help setup build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ test-python: build  ## the Python surface and real processes on loopback
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
+free-threaded:  ## ring and router under a CPython without interpreter lock: FREE_THREADED_PYTHON=python3.14t
+	tools/free_threaded.sh $(or $(FREE_THREADED_PYTHON),python3.14t)
+
+sanitize: setup  ## the way into Ring.owner under AddressSanitizer (needs a nightly compiler and gcc's libasan)
+	tools/sanitize.sh $(CURDIR)/$(BIN)/python
 
 gate: setup  ## instruction counts of the look-up and the build against the recorded ones (needs valgrind, else says so)
 	$(BIN)/python tools/instructions.py

@@ -250,10 +250,16 @@ class ConfigurationFileError(ConfigurationError):
 
 
 class PlanError(ConfigurationError):
-    """No plan of such steps exists between the two rings; the message says why."""
+    """No such plan exists, or this one belongs to another ring; the message says why."""
 
     code = "plan"
-    situations = ("slots_differ", "zero_slots_per_step", "no_slack")
+    situations = (
+        "slots_differ",
+        "zero_slots_per_step",
+        "zero_warm_up_steps",
+        "no_slack",
+        "other_ring",
+    )
 
 
 class SettingError(ConfigurationError):
@@ -472,6 +478,13 @@ class ChangeRefusedError(RequestError):
         "changes_waiting",
         "not_agreed",
         "record_malformed",
+        "change_malformed",
+        "no_record",
+        "not_a_voter",
+        "already_a_voter",
+        "same_voter",
+        "founded_already",
+        "found_refused",
     )
 
 

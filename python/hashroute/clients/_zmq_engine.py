@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from hashroute._hashroute import raise_error_reply
+from hashroute._hashroute import Route, Wait, raise_error_reply, refusal_of
+from hashroute.clients._waiting import Waiting
 from hashroute.clients._zmq_pods import PodSocket
+from hashroute.clients._zmq_writes import Pauses
 from hashroute.errors import (
     ClosedError,
     DeadlineExceededError,
+    HashrouteError,
     InternalError,
     MalformedRequestError,
     NoPodError,
@@ -32,8 +35,8 @@ from hashroute.errors import (
 if TYPE_CHECKING:
     from typing import Literal
 
-    from hashroute._hashroute import Request, Route
-    from hashroute.errors import HashrouteError, Outcome
+    from hashroute._hashroute import Request, Write
+    from hashroute.errors import Outcome
     from hashroute.router import HealthOptions, Router
 
 # Bounds the memory of a client whose pods have stopped answering.
@@ -46,7 +49,10 @@ TICK_SECONDS = 0.1
 class Pending:
     """A request that has no answer yet."""
 
-    request: Request
+    request: Request | None
+    """Where it goes, if any pod of its preference list may answer."""
+    write: Write | None
+    """Where it goes, if it has one writer."""
     frames: list[bytes]
     deadline: float
     future: Future[list[bytes]]
@@ -54,6 +60,8 @@ class Pending:
     route: Route | None = None
     is_sent: bool = False
     failure: HashrouteError | None = None
+    pause: tuple[float, int, int | None] | None = None
+    is_over: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +87,12 @@ class Engine:
         self._ids = itertools.count(1)
         self._deadlines: list[tuple[float, int, Pending]] = []
         self._in_flight = 0
+        # Wakes this thread when a record comes that a write may wait for.
+        self._records = Waiting(router)
+        self._is_told_of_records = False
+        self._record: int | None = None
+        self._pauses: Pauses[Pending] = Pauses(router)
+        self._writes: set[Pending] = set()
         # What other threads want: they add to the queue and write a byte to wake this one.
         self._wanted: deque[Pending | None] = deque()
         self._given_up: deque[Pending] = deque()
@@ -109,6 +123,9 @@ class Engine:
                 )
             self._in_flight += 1
             self._wanted.append(pending)
+        if pending.write is not None and not self._is_told_of_records:
+            self._is_told_of_records = True
+            self._records.add_listener(self._wake)
         pending.future.add_done_callback(
             lambda future: self._give_up(pending) if future.cancelled() else None
         )
@@ -116,6 +133,7 @@ class Engine:
 
     def stop(self) -> None:
         """Ends the thread; requests without an answer fail with :class:`ClosedError`."""
+        self._records.close()
         with self._lock:
             self._is_stopped = True
             self._wanted.append(None)
@@ -159,14 +177,17 @@ class Engine:
                     self._follow_connection(pod)
             now = time.monotonic()
             self._give_up_late(now)
+            self._follow_writes(now)
             if now >= next_tick:
                 next_tick = now + TICK_SECONDS
                 self._tick()
 
     def _patience_ms(self, next_tick: float) -> int:
         first = self._deadlines[0][0] if self._deadlines else next_tick
+        paused = self._pauses.first_due()
+        first = min(first, next_tick, next_tick if paused is None else paused)
         # Rounded up, or the last fraction of a millisecond is spent in a busy loop.
-        return math.ceil(max(0.0, min(first, next_tick) - time.monotonic()) * 1000)
+        return math.ceil(max(0.0, first - time.monotonic()) * 1000)
 
     def _take_wanted(self) -> bool:
         """Begins what other threads want; returns whether to go on."""
@@ -184,29 +205,64 @@ class Engine:
             self._forget(self._given_up.popleft())
         if len(self._deadlines) > 2 * IN_FLIGHT_MAX:
             # Most of these have their answer; so many are not worth waiting for their time.
-            self._deadlines = [entry for entry in self._deadlines if entry[2].route is not None]
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].is_over]
             heapq.heapify(self._deadlines)
         return True
 
     def _attempt(self, pending: Pending) -> None:
-        """Gives the request to the next pod of its preference list."""
-        try:
-            pending.route = pending.request.attempt()
-        except NoPodError as error:
-            self._fail(pending, pending.failure or error)
-            return
+        """Gives the request to the next pod of its preference list, or to its one writer."""
+        if pending.write is not None:
+            self._writes.add(pending)
+            self._act(pending, pending.write.begin())
+        elif pending.request is not None:
+            try:
+                route = pending.request.attempt()
+            except NoPodError as error:
+                self._fail(pending, pending.failure or error)
+            else:
+                self._deliver(pending, route)
+
+    def _deliver(self, pending: Pending, route: Route) -> None:
+        pending.route = route
         # A ZeroMQ router chooses no pod without an address.
-        key = (pending.route.pod, pending.route.address or "")
+        key = (route.pod, route.address or "")
         pod = self._pods.get(key) or self._connect(key)
         if pod is None:
             self._router.report(key[0], "refused")
             self._retry(pending, "not_sent", f"pod {key[0]!r} has no usable address: {key[1]!r}")
             return
-        if pod.socket.is_ready and pod.socket.send([pending.id, b"", *pending.frames]):
+        if pod.socket.is_ready and pod.socket.send(_message(pending)):
             pending.is_sent = True
             pod.sent[pending.id] = pending
         else:
             pod.unsent.append(pending)
+
+    def _act(self, pending: Pending, turn: Route | Wait | HashrouteError) -> None:
+        """Does with a write what was decided."""
+        if isinstance(turn, Wait):
+            self._pauses.add(pending, turn)
+        elif isinstance(turn, HashrouteError):
+            self._take_back(pending)
+            self._fail(pending, turn)
+        else:
+            self._take_back(pending)
+            self._end(pending, "error", is_over=False)
+            self._deliver(pending, turn)
+
+    def _follow_writes(self, now: float) -> None:
+        """Goes on with writes that have waited, and leaves pods that own them no more."""
+        for pending in self._pauses.ended(now):
+            if pending.write is not None and not pending.is_over:
+                self._act(pending, pending.write.resumed())
+        record = self._router.record_epoch
+        if record == self._record:
+            return
+        self._record = record
+        for pending in tuple(self._writes):
+            at_pod = pending.route is not None and pending.pause is None
+            if pending.write is not None and at_pod and pending.write.has_moved:
+                turn = pending.write.moved(response_started=False, replayable=True)
+                self._act(pending, turn)
 
     def _connect(self, key: tuple[str, str]) -> Pod | None:
         """Begins to connect to a pod; returns None if its address is none."""
@@ -254,6 +310,15 @@ class Engine:
     def _answer(self, pending: Pending, message: list[bytes]) -> None:
         delimiter = message.index(b"", 1) if b"" in message[1:] else 0
         body = message[delimiter + 1 :]
+        if pending.write is not None and len(body) == 1:
+            refusal = refusal_of(body[0])
+            if refusal is not None:
+                self._end(pending, "error", is_over=False)
+                pending.is_sent = False
+                word, epoch = refusal
+                turn = pending.write.refused(word, epoch, response_started=False, replayable=True)
+                self._act(pending, turn)
+                return
         try:
             if len(body) == 1:
                 raise_error_reply(body[0])
@@ -274,7 +339,7 @@ class Engine:
                 self._move_on(pod)
 
     def _flush(self, pod: Pod) -> None:
-        while pod.unsent and pod.socket.send([pod.unsent[0].id, b"", *pod.unsent[0].frames]):
+        while pod.unsent and pod.socket.send(_message(pod.unsent[0])):
             pending = pod.unsent.popleft()
             pending.is_sent = True
             pod.sent[pending.id] = pending
@@ -297,6 +362,12 @@ class Engine:
     def _retry(self, pending: Pending, kind: Literal["lost", "not_sent"], text: str) -> None:
         self._end(pending, "error", is_over=False)
         pending.is_sent = False
+        if pending.write is not None:
+            turn = pending.write.failed(kind, response_started=False, replayable=True)
+            self._act(pending, turn)
+            return
+        if pending.request is None:
+            return
         outcome = pending.request.outcome(kind == "lost")
         pending.failure = UnavailableError(_advice(text, outcome), outcome=outcome)
         verdict = pending.request.failed(kind, response_started=False, replayable=True)
@@ -308,13 +379,18 @@ class Engine:
     def _give_up_late(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
             pending = heapq.heappop(self._deadlines)[2]
-            if pending.route is None:
+            if pending.is_over:
                 continue
             self._take_back(pending)
-            outcome = pending.request.outcome(pending.is_sent)
-            pod_id = pending.route.pod
+            at = pending.write or pending.request
+            outcome = at.outcome(pending.is_sent) if at is not None else "unknown"
+            pod_id = None if pending.route is None else pending.route.pod
             self._end(pending, "deadline" if pending.is_sent else "error")
-            text = f"no answer from pod {pod_id!r} before the deadline"
+            text = (
+                "no pod accepted the write before the deadline"
+                if pod_id is None
+                else f"no answer from pod {pod_id!r} before the deadline"
+            )
             _settle(
                 pending.future,
                 DeadlineExceededError(_advice(text, outcome), outcome=outcome, pod=pod_id),
@@ -327,7 +403,7 @@ class Engine:
             # Neither an answer nor an error, so it counts as neither.
             pending.route.release()
             pending.route = None
-            self._is_over()
+        self._is_over(pending)
 
     def _take_back(self, pending: Pending) -> None:
         for pod in self._pods.values():
@@ -355,11 +431,15 @@ class Engine:
             pending.route.release()
             pending.route = None
         if is_over:
-            self._is_over()
+            self._is_over(pending)
 
-    def _is_over(self) -> None:
-        with self._lock:
-            self._in_flight -= 1
+    def _is_over(self, pending: Pending) -> None:
+        if not pending.is_over:
+            pending.is_over = True
+            pending.pause = None
+            self._writes.discard(pending)
+            with self._lock:
+                self._in_flight -= 1
 
     def _close(self, reason: HashrouteError) -> None:
         with self._lock:
@@ -369,6 +449,7 @@ class Engine:
         for pod in self._pods.values():
             waiting += [*pod.sent.values(), *pod.unsent]
             self._disconnect(pod)
+        waiting += [pending for pending in self._writes if pending not in waiting]
         for pending in waiting:
             self._fail(pending, reason)
         with self._lock:
@@ -390,6 +471,13 @@ def check_frame(frame: object) -> bytes:
         f"a frame is bytes, not {type(frame).__name__}; encode it first, for instance with "
         "text.encode()"
     )
+
+
+def _message(pending: Pending) -> list[bytes]:
+    """The frames of a request as its pod gets them; a write carries its tag for the guard."""
+    if pending.write is None or pending.route is None:
+        return [pending.id, b"", *pending.frames]
+    return [pending.id, b"", pending.route.tag.to_frame(), *pending.frames]
 
 
 def _settle(future: Future[list[bytes]], result: list[bytes] | HashrouteError) -> None:

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from typing import Self
 
     from hashroute import Key
+    from hashroute._hashroute import Write
     from hashroute.router import Router
 
 __all__ = ["AsyncClient", "Client", "Target"]
 
 TIMEOUT_SECONDS_DEFAULT = 30.0
+PATIENCE_SECONDS_DEFAULT = 2.0
 
 
 class _Client:
@@ -44,14 +46,26 @@ class _Client:
         pods: Target,
         *,
         idempotent: bool = False,
+        write: bool = False,
+        group: str | None = None,
+        patience_seconds: float = PATIENCE_SECONDS_DEFAULT,
         timeout_seconds: float = TIMEOUT_SECONDS_DEFAULT,
         health: HealthOptions | None = None,
     ) -> None:
         health = health or HealthOptions()
         self._idempotent = idempotent
+        self._write = write
+        self._group = group
+        self._patience_seconds = patience_seconds
         self._timeout_seconds = _checked_timeout(timeout_seconds)
         self._router, self._is_router_ours = router_of(pods, transport="zmq", health=health)
         _check_addresses(self._router)
+        if (write or group is not None) and self._router.record_epoch is None:
+            raise ParameterError(
+                "writes need a router that follows a quorum, which says who may write: make it "
+                "with Router.connect(voters, cluster=…)",
+                parameter="write",
+            )
         self._engine = Engine(self._router, health)
         # A client that is forgotten must not leave a thread and sockets behind.
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -61,6 +75,7 @@ class _Client:
         key: Key,
         *frames: bytes,
         idempotent: bool | None = None,
+        write: bool | None = None,
         timeout_seconds: float | None = None,
     ) -> Future[list[bytes]]:
         """Begins a request; returns the future of its answer. Arguments and errors as ``request``.
@@ -76,16 +91,26 @@ class _Client:
         timeout = (
             self._timeout_seconds if timeout_seconds is None else _checked_timeout(timeout_seconds)
         )
+        is_write = self._group is not None or (self._write if write is None else write)
         future: Future[list[bytes]] = Future()
         self._engine.submit(
             Pending(
-                request=self._router.request(key, may_repeat),
+                request=None if is_write else self._router.request(key, may_repeat),
+                write=self._begin_write(key, may_repeat) if is_write else None,
                 frames=message,
                 deadline=time.monotonic() + timeout,
                 future=future,
             )
         )
         return future
+
+    def _begin_write(self, key: Key, may_repeat: bool) -> Write:  # noqa: FBT001
+        return self._router.write(
+            key,
+            group=self._group,
+            idempotent=may_repeat,
+            patience_seconds=self._patience_seconds,
+        )
 
     def _close(self) -> None:
         self._finalizer()
@@ -101,6 +126,13 @@ class Client(_Client):
             close), a ring, pods, addresses, or a mapping from pod id to address.
         idempotent: whether a request may be carried out twice without harm; one that may have
             reached a pod that is lost is then sent to another, within the router's retry budget.
+        write: whether what requests change has one writer. They then go to the owner of their key
+            by the newest record of the quorum, with a tag for its guard, which may refuse them;
+            what was refused is sent again to where a newer record says. Needs a router that follows
+            a quorum (:meth:`hashroute.Router.connect`), and pods with a guard.
+        group: the group whose leader is the one writer of all requests.
+        patience_seconds: how long a pod that accepts a write is looked for, at most until the
+            request's timeout.
         timeout_seconds: how long a request may take, all attempts together.
         health: how often a pod must show that it lives, and within what time.
 
@@ -113,6 +145,7 @@ class Client(_Client):
         key: Key,
         *frames: bytes,
         idempotent: bool | None = None,
+        write: bool | None = None,
         timeout_seconds: float | None = None,
     ) -> list[bytes]:
         """Sends a request to the pod of ``key``, and returns the frames of its answer.
@@ -121,10 +154,12 @@ class Client(_Client):
             key: what decides the pod; travels as the first frame.
             frames: the request.
             idempotent: as for the client; None for what that has.
+            write: as for the client; None for what that has.
             timeout_seconds: as for the client; None for what that has.
 
         Raises:
             DeadlineExceededError: no answer in time; ``outcome`` says what is known of it.
+            WriteRefusedError: no pod accepted the write in time; its class says why.
             UnavailableError: no pod could be reached (``outcome`` is ``not_applied``), or the pod
                 was lost before its answer (``unknown``).
             ResourceExhaustedError: too many requests have no answer yet; nothing was sent.
@@ -132,7 +167,7 @@ class Client(_Client):
             ClosedError: the client was closed.
         """
         return self.submit(
-            key, *frames, idempotent=idempotent, timeout_seconds=timeout_seconds
+            key, *frames, idempotent=idempotent, write=write, timeout_seconds=timeout_seconds
         ).result()
 
     def close(self) -> None:
@@ -159,13 +194,16 @@ class AsyncClient(_Client):
         key: Key,
         *frames: bytes,
         idempotent: bool | None = None,
+        write: bool | None = None,
         timeout_seconds: float | None = None,
     ) -> list[bytes]:
         """Sends a request to the pod of ``key``; arguments and errors as :meth:`Client.request`.
 
         May be cancelled: the answer is given up, and the pod is not told.
         """
-        future = self.submit(key, *frames, idempotent=idempotent, timeout_seconds=timeout_seconds)
+        future = self.submit(
+            key, *frames, idempotent=idempotent, write=write, timeout_seconds=timeout_seconds
+        )
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:

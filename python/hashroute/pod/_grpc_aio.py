@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from grpc import aio
@@ -127,6 +128,7 @@ class HeldGenerator:
     def __init__(self, admission: Admission, responses: AsyncGenerator[Any, None]) -> None:
         self._admission = admission
         self._responses = responses
+        self._scope = copy_context()
         self._closing: asyncio.Task[None] | None = None
 
     def __aiter__(self) -> HeldGenerator:
@@ -142,7 +144,9 @@ class HeldGenerator:
 
     def call_ended(self, _context: Any) -> None:
         """Closes the handler, if the call ended before it, and ends the write."""
-        self._closing = asyncio.ensure_future(self._close())
+        # What the handler does at its end is a part of the write, and finds its term.
+        loop = asyncio.get_running_loop()
+        self._closing = loop.create_task(self._close(), context=self._scope)
 
     async def _close(self) -> None:
         try:

@@ -85,8 +85,8 @@ def carry_out_stream(admitted: Admitted, behavior: Behavior, request: Any, conte
     except BaseException:
         admitted.admission.release()
         raise
-    add_callback = getattr(context, "add_callback", None)
-    if add_callback is not None and not add_callback(responses.call_ended):
+    # On a thread of a grpc.aio server it says nothing; False means that the call is over already.
+    if context.add_callback(responses.call_ended) is False:
         responses.call_ended()
     return responses
 
@@ -112,7 +112,7 @@ class HeldResponses:
 
     def __next__(self) -> Any:
         with self._lock:
-            if self._is_over or self._has_call_ended:
+            if self._is_over:
                 raise StopIteration
             self._is_running = True
         try:

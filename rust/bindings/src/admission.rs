@@ -1,14 +1,16 @@
 //! `Guard` and `Admission`: which writes a pod may accept, one by one.
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashroute_coordination::{Record, Resource, WriteRefusal, WriteTag};
+use hashroute_coordination::{Record, WriteTag};
 use hashroute_core::{Epoch, Slot};
+use hashroute_dataplane::write::Target;
 use hashroute_quorum as quorum;
 use hashroute_quorum::Records;
+use hashroute_sidecar::resource;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 
-use crate::arguments::argument;
+use crate::arguments::{argument, group_name};
 use crate::failure::Failure;
 use crate::keys::with_bytes;
 use crate::refusal;
@@ -52,22 +54,19 @@ impl Guard {
         term: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Admission> {
         let tag = tag(epoch, term)?;
-        let resource = match (key, slot, group) {
-            (Some(key), None, None) => Resource::Slot(self.slot_of(key)?),
-            (None, Some(slot), None) => Resource::Slot(self.checked_slot(slot)?),
-            (None, None, Some(group)) => {
-                let name: String = argument(group, "group", "the name of a group, a str")?;
-                Resource::Group(Arc::from(name))
-            }
+        let target = match (key, slot, group) {
+            (Some(key), None, None) => Target::Slot(self.slot_of(key)?),
+            (None, Some(slot), None) => Target::Slot(self.checked_slot(slot)?),
+            (None, None, Some(group)) => Target::Group(group_name(group)?),
             _ => {
                 let text = "pass exactly one of key, slot and group: what the write writes";
                 return Err(Failure::new("parameter", text).with("parameter", "key").into());
             }
         };
-        match self.guard.admit(&resource, tag) {
-            Ok(admission) => Ok(Admission::new(admission)),
-            Err(refused) => Err(self.refused(&resource, refused)),
-        }
+        self.guard
+            .admit(&resource(&target), tag)
+            .map(Admission::new)
+            .map_err(|refused| refusal::failure(&target, &refused, Epoch::new(self.epoch())).into())
     }
 
     /// Returns the slot of `key` in the cluster's record.
@@ -116,10 +115,6 @@ impl Guard {
 
     fn record(&self) -> PyResult<Record> {
         self.records.newest().ok_or_else(|| refusal::no_record().into())
-    }
-
-    fn refused(&self, resource: &Resource, refused: WriteRefusal) -> PyErr {
-        refusal::failure(resource, refused, Epoch::new(self.epoch())).into()
     }
 }
 

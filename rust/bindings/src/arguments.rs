@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hashroute_dataplane::write::GroupName;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
@@ -54,5 +55,17 @@ pub(crate) fn seconds(value: &Bound<'_, PyAny>, name: &'static str) -> PyResult<
         Failure::new("parameter", format!("{name} must be {EXPECTED}, not {seconds}"))
             .with("parameter", name)
             .into()
+    })
+}
+
+/// Converts the name of a group.
+///
+/// # Errors
+///
+/// As [`argument`]; a name has 1 to 255 bytes.
+pub(crate) fn group_name(value: &Bound<'_, PyAny>) -> PyResult<GroupName> {
+    let name: String = argument(value, "group", "the name of a group, a str")?;
+    GroupName::new(&name).map_err(|error| {
+        Failure::new("parameter", error.to_string()).with("parameter", "group").into()
     })
 }

@@ -86,7 +86,8 @@ impl From<StartError> for Failure {
         match error {
             StartError::Settings(error) => error.into(),
             StartError::Listen { address, .. } => failure.with("address", address),
-            StartError::Thread { .. } | StartError::Quorum(_) => failure,
+            StartError::Quorum(error) => error.into(),
+            StartError::Thread { .. } => failure,
         }
     }
 }
@@ -162,7 +163,14 @@ impl From<quorum::ChangeFailed> for Failure {
 
 /// Codes that another process may answer a change with, and whose class needs no data. A code that
 /// is not among them, such as one of a later release, is told as the general one.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 19] = [
+    "already_a_voter",
+    "change_malformed",
+    "found_refused",
+    "founded_already",
+    "no_record",
+    "not_a_voter",
+    "same_voter",
     "voters",
     "unknown_voter",
     "unknown_group",

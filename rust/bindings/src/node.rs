@@ -111,6 +111,23 @@ impl Node {
         })
     }
 
+    /// Makes a change of the record, given as JSON with one key such as `{"drain": {"pod": …}}`;
+    /// returns the epoch of the record with it.
+    ///
+    /// Raises as `drain`.
+    fn change(
+        &self,
+        py: Python<'_>,
+        change_json: &str,
+        patience_seconds: &Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let patience = seconds(patience_seconds, "patience_seconds")?;
+        detached(py, || {
+            let epoch = self.with_running(|running| running.change_json(change_json, patience))?;
+            epoch.map(Epoch::get).map_err(Failure::from)
+        })
+    }
+
     /// Gives up in good order what the own pod owns; returns the epoch of the record without it.
     ///
     /// Raises:

@@ -1,64 +1,38 @@
 //! A refused write as the Python error that stands for it.
-use hashroute_coordination::{Resource, WriteRefusal};
+use hashroute_coordination::WriteRefusal;
 use hashroute_core::Epoch;
 use hashroute_dataplane::error::Outcome;
 use hashroute_dataplane::refusal::Refusal;
-use hashroute_dataplane::write::{GaveUp, Why};
+use hashroute_dataplane::write::{GaveUp, Target, Why};
+use hashroute_sidecar::explain;
 
 use crate::error_reply::outcome_word;
 use crate::failure::Failure;
 
 /// `epoch` is that of the newest record, for refusals that name none.
-pub(crate) fn failure(resource: &Resource, refused: WriteRefusal, epoch: Epoch) -> Failure {
-    let what = described(resource);
+pub(crate) fn failure(target: &Target, refused: &WriteRefusal, epoch: Epoch) -> Failure {
+    let text = explain(refused, target);
     let failure = match refused {
         WriteRefusal::NotOwner { epoch, owner, .. } => {
-            let owner = owner.map(|owner| owner.pod.to_string());
-            let whom = owner.as_deref().map_or_else(
-                || "nobody does".to_owned(),
-                |owner| format!("pod {owner:?} does, or another process of it"),
-            );
-            let text = format!("this process does not own {what} at epoch {}: {whom}", epoch.get());
             let failure = Failure::new("not_owner", text).with("epoch", epoch.get());
             match owner {
-                Some(owner) => failure.with("owner", owner),
+                Some(owner) => failure.with("owner", owner.pod.as_str()),
                 None => failure,
             }
         }
-        WriteRefusal::StaleTerm { expected, got } => {
-            let (expected, got) = (expected.get(), got.get());
-            let text = format!(
-                "the write to {what} was routed by term {got}, and the term is {expected} since \
-                 another owner: route it by a newer record"
-            );
-            Failure::new("stale_term", text)
-                .with("epoch", epoch.get())
-                .with("term", expected)
-                .with("got", got)
-        }
+        WriteRefusal::StaleTerm { expected, got } => Failure::new("stale_term", text)
+            .with("epoch", epoch.get())
+            .with("term", expected.get())
+            .with("got", got.get()),
         WriteRefusal::Behind { installed, got } => {
-            let (installed, got) = (installed.get(), got.get());
-            let text = format!(
-                "the write to {what} was routed by epoch {got}, and this pod is at epoch \
-                 {installed}: it is catching up, try again in a moment"
-            );
-            Failure::new("behind", text).with("epoch", installed).with("got", got)
+            Failure::new("behind", text).with("epoch", installed.get()).with("got", got.get())
         }
-        WriteRefusal::Moving { .. } => {
-            let text = format!("{what} is on its way to another owner: try again in a moment");
-            Failure::new("moving", text).with("epoch", epoch.get())
-        }
-        WriteRefusal::NoLease => {
-            let text = format!(
-                "this pod holds no lease, so it may not write {what}: no majority of voters \
-                 answers it, or it has left"
-            );
-            Failure::new("no_lease", text).with("epoch", epoch.get())
-        }
+        WriteRefusal::Moving { .. } => Failure::new("moving", text).with("epoch", epoch.get()),
+        WriteRefusal::NoLease => Failure::new("no_lease", text).with("epoch", epoch.get()),
     };
-    match resource {
-        Resource::Slot(slot) => failure.with("slot", u64::from(slot.get())),
-        Resource::Group(name) => failure.with("group", &**name),
+    match target {
+        Target::Slot(slot) => failure.with("slot", u64::from(slot.get())),
+        Target::Group(name) => failure.with("group", &**name.as_arc()),
     }
 }
 
@@ -72,13 +46,6 @@ pub(crate) fn nobody_owns(epoch: Epoch) -> Failure {
 pub(crate) fn no_record() -> Failure {
     let text = "this process knows no record of the cluster yet: no voter has told it one";
     Failure::new("no_lease", text).with("epoch", 0_u64)
-}
-
-fn described(resource: &Resource) -> String {
-    match resource {
-        Resource::Slot(slot) => format!("slot {}", slot.get()),
-        Resource::Group(name) => format!("group {name:?}"),
-    }
 }
 
 /// The error with which a write ends that no pod answered.

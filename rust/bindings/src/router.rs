@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashroute_core::{Pod, PodIndex};
+use hashroute_core::{Pod, PodIndex, hash_key};
 use hashroute_dataplane::fleet::{LoadBound, PodStatus, Transport};
 use hashroute_dataplane::health::Event;
-use hashroute_dataplane::write::GroupName;
 use hashroute_sidecar::{
-    self as sidecar, HealthSettings, Probe, RetrySettings, RouterSettings, Written,
+    self as sidecar, Goal, HealthSettings, Probe, RetrySettings, RouterSettings,
 };
 use pyo3::prelude::*;
 
-use crate::arguments::{argument, seconds};
+use crate::arguments::{argument, group_name, seconds};
 use crate::failure::{Failure, detached};
 use crate::keys::with_bytes;
 use crate::node::Node;
@@ -71,7 +70,7 @@ impl Router {
     #[pyo3(signature = (key, /, *, write = false))]
     fn acquire(&self, key: &Bound<'_, PyAny>, write: bool) -> PyResult<Route> {
         if write {
-            return self.writer(&with_bytes(key, Written::of_key)?);
+            return self.writer(&with_bytes(key, goal_of_key)?);
         }
         let chosen = with_bytes(key, |bytes| self.0.choose(Some(bytes)))?;
         let (route, permit) = chosen.map_err(Failure::from)?;
@@ -94,7 +93,7 @@ impl Router {
     ///     ParameterError: the router follows no quorum, or this is no name of a group.
     #[pyo3(signature = (group, /))]
     fn acquire_group(&self, group: &Bound<'_, PyAny>) -> PyResult<Route> {
-        self.writer(&Written::Group(group_name(group)?))
+        self.writer(&Goal::Group(group_name(group)?))
     }
 
     /// Begins a request that may be sent to one pod after the other.
@@ -114,13 +113,13 @@ impl Router {
         idempotent: bool,
         patience_seconds: &Bound<'_, PyAny>,
     ) -> PyResult<Write> {
-        let written = match (key, group) {
-            (_, Some(group)) => Written::Group(group_name(group)?),
-            (Some(key), None) => with_bytes(key, Written::of_key)?,
+        let goal = match (key, group) {
+            (_, Some(group)) => Goal::Group(group_name(group)?),
+            (Some(key), None) => with_bytes(key, goal_of_key)?,
             (None, None) => return Err(Failure::new("internal", "a write of nothing").into()),
         };
         let patience = seconds(patience_seconds, "patience_seconds")?;
-        Ok(Write::new(self.0.write(written, idempotent, patience)))
+        Ok(Write::new(self.0.write(goal, idempotent, patience)))
     }
 
     /// Puts the newest record of a node in force, and from now on each that follows it, until
@@ -217,17 +216,14 @@ impl Router {
 }
 
 impl Router {
-    fn writer(&self, written: &Written) -> PyResult<Route> {
-        let (route, permit) = self.0.choose_writer(written).map_err(Failure::from)?;
+    fn writer(&self, goal: &Goal) -> PyResult<Route> {
+        let (route, permit) = self.0.choose_writer(goal).map_err(Failure::from)?;
         Ok(Route::new(route, permit))
     }
 }
 
-fn group_name(value: &Bound<'_, PyAny>) -> PyResult<GroupName> {
-    let name: String = argument(value, "group", "the name of a group, a str")?;
-    GroupName::new(&name)
-        .map_err(|error| Failure::new("parameter", error.to_string()).with("parameter", "group"))
-        .map_err(PyErr::from)
+fn goal_of_key(key: &[u8]) -> Goal {
+    Goal::Key(hash_key(key))
 }
 
 fn status_fields(pod: &Pod, status: PodStatus, now: Duration) -> StatusFields {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
-use crate::record_json;
+use crate::record_json::record_json;
 use crate::snapshot::{
     InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
 };

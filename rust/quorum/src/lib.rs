@@ -4,14 +4,21 @@
 //! A [`Node`] is one process's part in a cluster: a voter, a member, both, or a router that only
 //! follows the record. A [`PodGuard`] admits writes where they arrive. An [`Operator`] founds a
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
+#![deny(unsafe_code)]
+
 mod clock;
 mod dice;
 mod disk;
+mod disk_thread;
 mod drift;
 mod error;
 mod etcd;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
+pub mod fuzzing;
 mod guard;
+mod incoming;
 mod link;
 mod node;
 mod operator;
@@ -29,7 +36,6 @@ mod stalls;
 mod testing;
 mod transport;
 mod window;
-#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
 mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.

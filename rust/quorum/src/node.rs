@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::disk_thread::DiskThread;
 use crate::error::{ChangeFailed, StartError};
 use crate::etcd::{EtcdShell, EtcdStart};
 use crate::guard::PodGuard;
@@ -20,7 +21,7 @@ use crate::priority;
 use crate::server;
 use crate::settings::{Engine, NodeSettings, Priority, SettingsError};
 use crate::shared::Shared;
-use crate::shell::{DiskThread, Event, Shell, Start, VoterPart};
+use crate::shell::{Event, Shell, Start, VoterPart};
 use crate::snapshot::NodeSnapshot;
 use crate::transport;
 
@@ -311,3 +312,6 @@ const EVENTS_MOST: usize = 1_024;
 
 /// The loop answers within this, or a snapshot goes without it.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

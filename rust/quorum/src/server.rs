@@ -6,17 +6,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::StartError;
-use crate::link::MESSAGE_BYTES_MOST;
+use crate::incoming;
 use crate::outbox::OutboxStream;
 use crate::proto;
 use crate::proto::quorum_server::{Quorum, QuorumServer};
 use crate::settings::TlsSettings;
 use crate::shell::Event;
 use crate::transport;
+use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What a caller of Attend gets when its Hello was accepted.
 #[derive(Debug)]
@@ -44,7 +44,6 @@ pub(crate) fn serve(
     let failed = |source| StartError::Listen { address: address.to_owned(), source };
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
@@ -57,9 +56,9 @@ pub(crate) fn serve(
         })?;
     }
     let service = QuorumServer::new(Service { events })
-        .max_decoding_message_size(MESSAGE_BYTES_MOST)
-        .max_encoding_message_size(MESSAGE_BYTES_MOST);
-    tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    tokio::spawn(server.add_service(service).serve_with_incoming(incoming::accept(listener)));
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hashroute_coordination::Record;
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::quorum::Quorum;
 use crate::shared::Shared;
@@ -48,15 +49,18 @@ async fn follow(
     mut records: watch::Receiver<Option<Record>>,
     mut drain: Drain,
 ) {
+    let mut ticks = interval(ASK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_told = true;
     loop {
-        take(&shared, &mut records);
-        let changed = tokio::select! {
-            changed = records.changed() => changed,
+        tokio::select! {
+            changed = records.changed(), if is_told => {
+                // After the node's end what is known stays in force, and grows old.
+                is_told = changed.is_ok();
+                take(&shared, &mut records);
+            }
+            _ = ticks.tick() => shared.ask_quorum(),
             () = drain.requested() => return,
-        };
-        if changed.is_err() {
-            // The node has ended: what is known stays in force, and the node says that it is stale.
-            return drain.requested().await;
         }
     }
 }
@@ -66,6 +70,11 @@ fn take(shared: &Shared, records: &mut watch::Receiver<Option<Record>>) {
     if let Some(record) = newest {
         shared.install(record);
     }
+    shared.ask_quorum();
 }
+
+/// How often it is asked whether a majority of voters was heard: well below the shortest
+/// `quorum.stale_after` that makes sense.
+const ASK_INTERVAL: Duration = Duration::from_millis(10);
 
 const STOP_PATIENCE: Duration = Duration::from_secs(1);

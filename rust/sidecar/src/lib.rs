@@ -26,8 +26,8 @@ mod zmq;
 pub use error::{ApplyError, StartError};
 
 pub use metrics::LatencySnapshot;
-pub use quorum::{Admitted, Quorum, WriteGuard};
-pub use router::{NoWriter, Request, Route, Router, RouterSettings, Turn, WriteRequest, Written};
+pub use quorum::{Admitted, Goal, Quorum, WriteGuard, explain, resource};
+pub use router::{NoWriter, Request, Route, Router, RouterSettings, Turn, WriteRequest};
 pub use settings::{
     Door, Envelope, GuardSettings, HealthSettings, LimitSettings, ListenSettings, LoadSettings,
     Probe, RetrySettings, Settings, SettingsError, Untagged, WriteSettings, ZmqSettings,

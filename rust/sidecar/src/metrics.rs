@@ -248,7 +248,7 @@ pub(crate) struct Metrics {
 pub(crate) struct WriteMetrics {
     /// Writes sent again, each time.
     pub(crate) repeated: Counter,
-    /// Writes that ended because no pod accepted them in time, or none could be asked again.
+    /// Writes that ended without the answer of a pod: not accepted in time, or unknown.
     pub(crate) given_up: Counter,
     /// Refusals that pods answered with.
     pub(crate) refused: ByRefusal,

@@ -14,8 +14,7 @@ pub trait Quorum: fmt::Debug + Send + Sync {
     /// The newest record, told whenever another one counts.
     fn records(&self) -> watch::Receiver<Option<Record>>;
 
-    /// Whether no majority of voters was heard for some time. Asked once a request: costs no more
-    /// than a load.
+    /// Whether no majority of voters was heard for some time. Asked a hundred times a second.
     fn is_stale(&self) -> bool;
 
     /// The guard of the pod that this process is the member of.
@@ -89,7 +88,7 @@ impl Admitted for Admission {
 
 /// What a write is about, whatever the record.
 #[derive(Clone, Debug)]
-pub(crate) enum Goal {
+pub enum Goal {
     /// The slot of the key with this hash.
     Key(u64),
     /// A group.
@@ -107,7 +106,8 @@ impl Goal {
 }
 
 /// What a write writes, in the words of the record.
-pub(crate) fn resource(target: &Target) -> Resource {
+#[must_use]
+pub fn resource(target: &Target) -> Resource {
     match target {
         Target::Slot(slot) => Resource::Slot(*slot),
         Target::Group(group) => Resource::Group(Arc::clone(group.as_arc())),
@@ -133,7 +133,8 @@ pub(crate) fn refused(refusal: &WriteRefusal, known: Epoch) -> Refused {
 }
 
 /// A refusal as a sentence for people.
-pub(crate) fn explain(refusal: &WriteRefusal, target: &Target) -> String {
+#[must_use]
+pub fn explain(refusal: &WriteRefusal, target: &Target) -> String {
     match refusal {
         WriteRefusal::NotOwner { epoch, owner: Some(owner), .. } => {
             format!("at epoch {epoch} the owner of {target} is a process of pod {}", owner.pod)

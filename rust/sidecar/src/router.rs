@@ -24,7 +24,7 @@ use crate::routing::{self, Terms};
 use crate::settings::{HOUR_MS, HealthSettings, RetrySettings, SettingsError, range};
 
 use follow::Follower;
-pub use writes::{NoWriter, Turn, WriteRequest, Written};
+pub use writes::{NoWriter, Turn, WriteRequest};
 
 /// The pods of a changing view, chosen by key, health and load. All methods may be called from any
 /// thread; those on the way of a request take no lock.

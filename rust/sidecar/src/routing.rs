@@ -109,7 +109,7 @@ impl Routing {
     /// The state that follows this one when `record` is agreed. By a record in which no pod may own
     /// slots nobody writes; what is read goes where it went before, as that is better than nowhere.
     pub(crate) fn follow_record(&self, record: Record) -> Self {
-        let ring = record.ring().unwrap_or(&self.ring).clone();
+        let ring = ring_of(&record).unwrap_or_else(|| self.ring.clone());
         self.with(ring, TermSource::Agreed(record), self.rules.clone())
     }
 
@@ -175,6 +175,16 @@ impl Rules {
             policy,
         }
     }
+}
+
+/// The ring of the record's view; none if no pod may own slots by it. A record may share the table
+/// of one before it, whose view is another in what decides nothing: an address, the epoch.
+pub(crate) fn ring_of(record: &Record) -> Option<Ring> {
+    let ring = record.ring()?;
+    if ring.view() == record.view() {
+        return Some(ring.clone());
+    }
+    ring.follow(record.view().clone()).ok()
 }
 
 pub(crate) fn budget(retry: RetrySettings) -> RetryBudget {

@@ -376,12 +376,48 @@ mod tests {
             ("retry", "budget_ratio", json!(1.5), "0 to 1"),
             ("load", "c", json!(0.9), "a number from 1 up"),
             ("limits", "stream_window_bytes", json!(1), "1024 to 16777216"),
+            ("writes", "patience_ms", json!(3_600_001), "0 to 3600000"),
         ] {
             let error = refusal(|document| document[section][key] = value.clone());
             let text = format!("settings: {section}.{key} is {value}, expected {range}");
             assert_eq!(error.to_string(), text);
             assert_eq!(error.code(), "setting_out_of_range");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_the_quorum_may_be_left_out() {
+        let settings = Settings::from_json(&document().to_string()).expect("good settings");
+        assert!(settings.quorum.is_none() && settings.guard.is_none());
+        assert_eq!(settings.writes.patience, Duration::from_secs(2));
+        assert_eq!(settings.zmq.writes(), None);
+        let mut document = document();
+        document["zmq"]["write"] = json!(true);
+        document["zmq"]["on_missing"] = json!("reject");
+        document["writes"] = json!({"patience_ms": 0});
+        document["guard"] = json!({
+            "grpc": null, "untagged": "own",
+            "zmq": {"listen": "tcp://127.0.0.1:0", "service": "tcp://127.0.0.1:1"},
+        });
+        let settings = Settings::from_json(&document.to_string()).expect("good settings");
+        assert_eq!(settings.zmq.writes(), Some(Writes::Slot));
+        assert_eq!(settings.writes.patience, Duration::ZERO);
+        assert_eq!(settings.guard.expect("a guard").untagged, Untagged::Own);
+    }
+
+    #[test]
+    fn a_write_that_can_have_no_owner_is_refused() {
+        let route = json!({
+            "match": "/*", "key": ["path"], "on_missing": "any", "idempotent": false,
+            "write": true, "group": null,
+        });
+        let error = refusal(|document| document["routes"] = json!([route]));
+        assert!(error.to_string().contains("routes[0].on_missing"), "{error}");
+        let error = refusal(|document| document["zmq"]["write"] = json!(true));
+        assert!(error.to_string().contains("zmq.on_missing"), "{error}");
+        let mut document = document();
+        document["zmq"]["group"] = json!("desk");
+        Settings::from_json(&document.to_string()).expect("a group needs no key");
     }
 
     #[test]

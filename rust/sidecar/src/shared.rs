@@ -1,4 +1,5 @@
 //! What the loops of one sidecar share.
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) heartbeats: Heartbeats,
     /// Whose record counts, if this sidecar takes part in a quorum.
     pub(crate) quorum: Option<Arc<dyn Quorum>>,
+    /// What the quorum said when it was last asked, so that a request pays one load for it.
+    is_stale: AtomicBool,
     changes: watch::Sender<Changes>,
     /// What wakes the loops that wait on event queues of their own.
     wakers: Mutex<Vec<Arc<Waker>>>,
@@ -79,6 +82,7 @@ impl Shared {
             limits,
             heartbeats: Heartbeats::default(),
             quorum,
+            is_stale: AtomicBool::new(false),
             changes: watch::Sender::default(),
             wakers: Mutex::default(),
             succession: Mutex::default(),
@@ -134,9 +138,15 @@ impl Shared {
         lock(&self.wakers).push(waker);
     }
 
-    /// Whether what is routed by may be old. One branch without a quorum.
+    /// Whether what is routed by may be old. One load; as fresh as [`Shared::ask_quorum`].
     pub(crate) fn is_stale(&self) -> bool {
-        self.quorum.as_ref().is_some_and(|quorum| quorum.is_stale())
+        self.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Asks the quorum whether what is routed by may be old.
+    pub(crate) fn ask_quorum(&self) {
+        let is_stale = self.quorum.as_ref().is_some_and(|quorum| quorum.is_stale());
+        self.is_stale.store(is_stale, Ordering::Relaxed);
     }
 
     /// Tells the loops if what was just observed of a pod took it down: requests that wait there

@@ -73,9 +73,14 @@ impl Sidecar {
     /// [`StartError`] if the settings cannot be used or an address cannot be listened on; nothing
     /// is left running.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let node = settings.quorum.clone().map(Node::start).transpose()?.map(Arc::new);
-        let quorum = node.clone().map(|node| node as Arc<dyn Quorum>);
-        Self::start_all(settings, quorum, node)
+        let is_member = settings.quorum.as_ref().is_some_and(|quorum| quorum.pod.is_some());
+        if settings.guard.is_some() && !is_member {
+            return Err(guards_nothing().into());
+        }
+        Self::start_all(settings, |settings| {
+            let node = settings.cloned().map(Node::start).transpose()?.map(Arc::new);
+            Ok((node.clone().map(|node| node as Arc<dyn Quorum>), node))
+        })
     }
 
     /// The same for a process that takes part in the quorum already: the record, the lease and
@@ -85,28 +90,30 @@ impl Sidecar {
     ///
     /// As [`Sidecar::start`].
     pub fn start_with(settings: Settings, quorum: Arc<dyn Quorum>) -> Result<Self, StartError> {
-        Self::start_all(settings, Some(quorum), None)
+        Self::start_all(settings, |_| Ok((Some(quorum), None)))
     }
 
     fn start_all(
         settings: Settings,
-        quorum: Option<Arc<dyn Quorum>>,
-        node: Option<Arc<Node>>,
+        join: impl FnOnce(Option<&NodeSettings>) -> Result<Part, StartError>,
     ) -> Result<Self, StartError> {
         let asked = Asked {
             listen: settings.listen.clone(),
             guard: settings.guard.clone(),
             quorum: settings.quorum.clone(),
         };
-        let (limits, guard) = (settings.limits, own_guard(&settings, quorum.as_deref())?);
+        let limits = settings.limits;
         let routing = Routing::new(settings.check()?);
-        let shared = Arc::new(Shared::new(routing, limits, quorum));
-        let mut bound = Addresses {
-            quorum: node.as_ref().and_then(|node| node.address().map(str::to_owned)),
-            ..Addresses::default()
-        };
-        // All sockets before any thread: what fails, fails before anything runs.
+        let mut bound = Addresses::default();
+        // All sockets before any thread: what fails, fails before anything runs, or has joined.
         let doors = Doors::open(&asked, &mut bound)?;
+        let (quorum, node) = join(asked.quorum.as_ref())?;
+        bound.quorum = node.as_ref().and_then(|node| node.address().map(str::to_owned));
+        let guard = quorum.as_ref().and_then(|quorum| quorum.guard());
+        if asked.guard.is_some() && guard.is_none() {
+            return Err(guards_nothing().into());
+        }
+        let shared = Arc::new(Shared::new(routing, limits, quorum));
         let quorum = shared.quorum.as_ref();
         let following = quorum.map(|quorum| Following::spawn(&shared, quorum)).transpose();
         let following = following.map_err(thread_error(following::THREAD))?;
@@ -283,17 +290,12 @@ impl Loop {
     }
 }
 
-/// The guard of the own pod, if the settings want it used.
-fn own_guard(
-    settings: &Settings,
-    quorum: Option<&dyn Quorum>,
-) -> Result<Option<Arc<dyn WriteGuard>>, SettingsError> {
-    if settings.guard.is_none() {
-        return Ok(None);
-    }
+/// A sidecar's part in the quorum, and the node if that is its own.
+type Part = (Option<Arc<dyn Quorum>>, Option<Arc<Node>>);
+
+fn guards_nothing() -> SettingsError {
     let reason = "it admits what its own pod may write: set quorum.pod";
-    let conflict = || SettingsError::Conflict { key: "guard".to_owned(), reason };
-    quorum.and_then(Quorum::guard).ok_or_else(conflict).map(Some)
+    SettingsError::Conflict { key: "guard".to_owned(), reason }
 }
 
 /// How long a stopping sidecar tries to hand over what its pod writes.

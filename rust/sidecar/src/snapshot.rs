@@ -46,7 +46,7 @@ pub struct Snapshot {
 pub struct WritesSnapshot {
     /// Writes sent again, each time.
     pub repeated: u64,
-    /// Writes that ended because no pod accepted them in time, or none could be asked again.
+    /// Writes that ended without the answer of a pod: not accepted in time, or unknown.
     pub given_up: u64,
     /// Refusals that pods answered with, by word.
     pub refused: BTreeMap<&'static str, u64>,

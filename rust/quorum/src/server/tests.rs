@@ -206,11 +206,14 @@ fn a_member_cannot_speak_for_another() {
 }
 
 #[test]
-fn a_message_of_more_than_16_mib_is_refused() {
+fn a_message_longer_than_any_that_makes_sense_is_refused() {
     let trial = Trial::founded();
     let large = proto::PeerMessage {
         message: Some(proto::peer_message::Message::Install(proto::Install {
-            record: Some(proto::Record { cluster: "x".repeat(17 << 20), ..Default::default() }),
+            record: Some(proto::Record {
+                cluster: "x".repeat(MESSAGE_BYTES_MAX),
+                ..Default::default()
+            }),
         })),
     };
     let large = proto::ToPeer { pod: "b".into(), message: Some(large) };

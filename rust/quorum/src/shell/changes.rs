@@ -121,10 +121,10 @@ impl Shell {
     /// An operator asked this voter for a change.
     pub(super) fn make_change(
         &mut self,
-        request: proto::MakeChangeRequest,
+        request: &proto::MakeChangeRequest,
         reply: Reply<proto::MakeChangeResponse>,
     ) {
-        let read = self.read_change(&request);
+        let read = self.read_change(request);
         let (message, change) = match read {
             Ok(read) => read,
             Err(status) => {

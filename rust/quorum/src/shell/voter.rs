@@ -1,26 +1,23 @@
 //! The voter of this process and its disk.
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::mpsc::{self as threads, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hashroute_coordination::{
     FromVoter, Record, Refusal, ToVoter, Voter, VoterAction, VoterId, VoterState,
 };
 use hashroute_core::PodId;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::clock;
-use crate::disk::{Disk, SETTLE_AFTER, Stored};
-use crate::error::StartError;
+use crate::disk::Stored;
+use crate::disk_thread::DiskThread;
 use crate::figures::VoterFigures;
 use crate::proto;
 use crate::window::Window;
 use crate::wire;
 
-use super::{Event, Mail, Reply, Shell};
+use super::{Mail, Reply, Shell};
 
 /// A voter, its disk, and what waits for the disk.
 #[derive(Debug)]
@@ -157,7 +154,7 @@ impl Shell {
             message
         {
             let (writer, sequence, refusal) = (writer.clone(), *sequence, Refusal::Ahead);
-            self.voter_says(to.clone(), FromVoter::Refused { writer, sequence, refusal });
+            self.voter_says(to, FromVoter::Refused { writer, sequence, refusal });
         }
     }
 
@@ -184,19 +181,19 @@ impl Shell {
                     let Some(part) = &mut self.voter else { return };
                     part.persist(*state, actions.by_ref().collect());
                 }
-                VoterAction::Send { to, message } => self.voter_says(to, message),
+                VoterAction::Send { to, message } => self.voter_says(&to, message),
             }
         }
     }
 
-    fn voter_says(&mut self, to: PodId, message: FromVoter) {
+    fn voter_says(&mut self, to: &PodId, message: FromVoter) {
         let Some(part) = &mut self.voter else { return };
         part.count(&message);
-        if self.member.as_ref().is_some_and(|member| member.pod.id == to) {
+        if self.member.as_ref().is_some_and(|member| member.pod.id == *to) {
             self.mail.push_back(Mail::FromVoter(part.id, message));
         } else {
             let message = self.codec.from_voter_out(&message);
-            self.attendees.say(&to, message);
+            self.attendees.say(to, message);
         }
     }
 
@@ -366,78 +363,6 @@ pub(super) fn invalid(error: &wire::WireError) -> Status {
 pub(super) fn no_voter() -> Status {
     Status::failed_precondition("this process does not vote: ask one that has quorum.listen")
 }
-
-/// The thread that syncs the voter's state, so that a slow disk keeps nobody else waiting.
-#[derive(Debug)]
-pub(crate) struct DiskThread {
-    states: threads::Sender<VoterState>,
-    thread: JoinHandle<()>,
-}
-
-impl DiskThread {
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Thread`].
-    pub(crate) fn start(disk: Disk, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
-        let (states, queue) = threads::channel();
-        let thread = thread::Builder::new()
-            .name(DISK_THREAD.into())
-            .spawn(move || save_all(disk, &queue, &events))
-            .map_err(|source| StartError::Thread { name: DISK_THREAD, source })?;
-        Ok(Self { states, thread })
-    }
-
-    fn save(&self, state: VoterState) {
-        // A thread that is gone has said why it could not save.
-        let _ = self.states.send(state);
-    }
-
-    /// Ends it after what it was told to save.
-    pub(crate) fn end(self) {
-        drop(self.states);
-        let _ = self.thread.join();
-    }
-}
-
-/// Saves what comes. States that came while one was being saved are all older than the last of
-/// them, which stands for them. When nothing has come for a while, the older copies are renewed.
-fn save_all(mut disk: Disk, queue: &threads::Receiver<VoterState>, events: &mpsc::Sender<Event>) {
-    let mut is_settled = true;
-    loop {
-        let next = if is_settled {
-            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            queue.recv_timeout(SETTLE_AFTER)
-        };
-        let (mut states, began) = (0, clock::now());
-        let result = match next {
-            Ok(mut state) => {
-                states = 1;
-                while let Ok(newer) = queue.try_recv() {
-                    state = newer;
-                    states += 1;
-                }
-                disk.save(&state)
-            }
-            Err(RecvTimeoutError::Timeout) => disk.settle(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        is_settled = states == 0;
-        let has_failed = result.is_err();
-        let took = clock::now().saturating_sub(began);
-        let is_news = states > 0 || has_failed;
-        if is_news && events.blocking_send(Event::Synced { states, result, took }).is_err() {
-            return;
-        }
-        if has_failed {
-            return;
-        }
-    }
-}
-
-const DISK_THREAD: &str = "hr-quorum-disk";
 
 /// States on their way to the disk. While there are so many, what members say is as good as lost.
 const SYNCING_MOST: usize = 128;

@@ -55,10 +55,6 @@ pub(crate) fn cluster_id_out(id: ClusterId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
 }
 
-pub(crate) fn cluster_id_in(bytes: &[u8]) -> Result<ClusterId, WireError> {
-    id_in("cluster_id", bytes).map(ClusterId)
-}
-
 pub(crate) fn voter_id_out(id: VoterId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
 }

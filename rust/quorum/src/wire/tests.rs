@@ -2,9 +2,9 @@
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Change, FromVoter, Group, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
+    Change, FromVoter, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
 };
-use hashroute_core::{Epoch, PodId, View};
+use hashroute_core::{Epoch, View};
 use proptest::prelude::*;
 
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, SLOTS_MAX};

@@ -135,8 +135,7 @@ impl Call {
                         stopped,
                         Stopped::Ended(Ended::CallerGone) | Stopped::DeadlinePassed { .. }
                     ) {
-                        let patience = self.table.routing.rules.patience;
-                        linger(exchange, admission, patience);
+                        linger(exchange, admission);
                         return Err(ended_early(&stopped));
                     }
                     stopped
@@ -171,17 +170,21 @@ impl Call {
 /// Keeps an admitted write under way until the service has answered it, although nobody waits for
 /// the answer: its effect must not come after a release. A request that is not whole is broken off,
 /// as its service would wait for the rest.
-fn linger(mut exchange: Exchange, admission: Option<Box<dyn Admitted>>, patience: Duration) {
+fn linger(mut exchange: Exchange, admission: Option<Box<dyn Admitted>>) {
     if let Some(admission) = admission
         && exchange.is_sent()
     {
         spawn_local(async move {
             // After that the store's terms are what is left.
-            let _late = timeout(patience, poll_fn(|cx| exchange.poll_discard(cx))).await;
+            let _late = timeout(LINGER_MAX, poll_fn(|cx| exchange.poll_discard(cx))).await;
             drop(admission);
         });
     }
 }
+
+/// How long a release may have to wait for a write that its caller has given up. A service that was
+/// told the deadline has ended by then.
+const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// The end of a request whose caller waits no longer.
 fn ended_early<T>(stopped: &Stopped<T>) -> Failed {

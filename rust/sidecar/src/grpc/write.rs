@@ -12,7 +12,7 @@ use hashroute_core::{Epoch, PodId};
 use hashroute_dataplane::error::ErrorCode;
 use hashroute_dataplane::fleet::{Answer, Permit};
 use hashroute_dataplane::grpc::Status;
-use hashroute_dataplane::health::Event as HealthEvent;
+use hashroute_dataplane::health::{Event as HealthEvent, Health};
 use hashroute_dataplane::key::KeySearch;
 use hashroute_dataplane::refusal::Refusal;
 use hashroute_dataplane::retry::Failure;
@@ -210,7 +210,9 @@ impl Call {
         let opened = match upstream.try_open(|| self.head.request(), is_sent) {
             Ok(Some(opened)) => Ok(opened),
             Ok(None) => {
-                let patience = Patience::ForOneNow;
+                // Many writes wait for one pod; not each of them has a connection tried.
+                let is_first = sending.attempts <= 1 || permit.health() == Health::Up;
+                let patience = if is_first { Patience::ForOneNow } else { Patience::ForNext };
                 self.open(upstream, is_sent, patience, |cx| moved.as_mut().poll(cx)).await
             }
             Err(not_opened) => Err(Stopped::NotOpened(not_opened)),

@@ -11,8 +11,7 @@ use hashroute_quorum::Records;
 
 use super::{Present, State};
 use crate::error::ApplyError;
-use crate::routing::Terms;
-use crate::settings::SettingsError;
+use crate::routing::{Terms, ring_of};
 
 /// The thread that waits for records.
 pub(super) const THREAD: &str = "hr-follow";
@@ -72,24 +71,14 @@ impl State {
             let (current, got) = (current.get(), got.get());
             return Err(ApplyError::StaleEpoch { current, got });
         }
-        let (fleet, terms) = match record.ring() {
-            // A record keeps the ring of an earlier one while no slot changes hands; the view has
-            // the present epoch and addresses.
-            Some(ring) if ring.view() != record.view() => {
-                let ring = ring.follow(record.view().clone()).map_err(SettingsError::from)?;
-                (present.fleet.follow(ring, self.settings.policy()), Terms::of_record(&record))
-            }
+        let (fleet, terms) = match ring_of(&record) {
             Some(ring) => {
-                let fleet = present.fleet.follow(ring.clone(), self.settings.policy());
-                (fleet, Terms::of_record(&record))
+                let fleet = present.fleet.follow(ring, self.settings.policy());
+                (Arc::new(fleet), Terms::of_record(&record))
             }
-            None => {
-                let (fleet, terms) = (Arc::clone(&present.fleet), present.terms.clone());
-                self.put_in_force(Present { fleet, terms, record: Some(record) });
-                return Ok(());
-            }
+            None => (Arc::clone(&present.fleet), present.terms.clone()),
         };
-        self.put_in_force(Present { fleet: Arc::new(fleet), terms, record: Some(record) });
+        self.put_in_force(Present { fleet, terms, record: Some(record) });
         Ok(())
     }
 }

@@ -2,32 +2,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashroute_coordination::{Record, Resource, Writer};
-use hashroute_core::{Epoch, hash_key};
+use hashroute_coordination::{Record, Writer};
+use hashroute_core::Epoch;
 use hashroute_dataplane::error::Outcome;
 use hashroute_dataplane::fleet::{Permit, Reason, Transport};
 use hashroute_dataplane::refusal::Refused;
 use hashroute_dataplane::retry::{Failure, Progress};
-use hashroute_dataplane::write::{Event, GaveUp, GroupName, Step, Target, Write, WritePolicy};
+use hashroute_dataplane::write::{Event, GaveUp, Step, Target, Write, WritePolicy};
 
 use super::{Present, Route, Router, State};
-
-/// What a write writes, before it is known where that is.
-#[derive(Clone, Debug)]
-pub enum Written {
-    /// The slot of the key with this hash.
-    Hash(u64),
-    /// Whatever the leader of a group keeps.
-    Group(GroupName),
-}
-
-impl Written {
-    /// The slot of `key`.
-    #[must_use]
-    pub fn of_key(key: &[u8]) -> Self {
-        Self::Hash(hash_key(key))
-    }
-}
+use crate::quorum::{self, Goal};
 
 /// Why nobody can be sent a write at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +59,7 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct WriteRequest {
     state: Arc<State>,
-    written: Written,
+    goal: Goal,
     write: Write,
     /// Who was sent it last.
     writer: Option<Writer>,
@@ -88,22 +72,22 @@ impl Router {
     /// # Errors
     ///
     /// [`NoWriter`] if nobody may write it, or the router follows no quorum.
-    pub fn choose_writer(&self, written: &Written) -> Result<(Route, Permit), NoWriter> {
+    pub fn choose_writer(&self, goal: &Goal) -> Result<(Route, Permit), NoWriter> {
         let present = self.state.present.load();
         let record = present.record.as_ref().ok_or(NoWriter::NotFollowing)?;
-        let nobody = || NoWriter::NoOwner { what: in_words(written), epoch: record.epoch() };
-        let (route, permit, _) = self.state.owner(&present, written).ok_or_else(nobody)?;
+        let nobody = || NoWriter::NoOwner { what: in_words(goal), epoch: record.epoch() };
+        let (route, permit, _) = self.state.owner(&present, goal).ok_or_else(nobody)?;
         Ok((route, permit))
     }
 
     /// Begins a write; `patience` is for how long a pod that accepts it is looked for.
     #[must_use]
-    pub fn write(&self, written: Written, idempotent: bool, patience: Duration) -> WriteRequest {
+    pub fn write(&self, goal: Goal, idempotent: bool, patience: Duration) -> WriteRequest {
         self.state.budget.deposit();
         let attempts_max = self.state.settings.retry.attempts_max;
         let policy = WritePolicy { idempotent, patience, attempts_max };
         let write = Write::new(self.state.clock.now(), policy);
-        WriteRequest { state: Arc::clone(&self.state), written, write, writer: None }
+        WriteRequest { state: Arc::clone(&self.state), goal, write, writer: None }
     }
 }
 
@@ -133,7 +117,9 @@ impl WriteRequest {
     pub fn has_moved(&self) -> bool {
         let present = self.state.present.load();
         let Some(record) = &present.record else { return false };
-        resource(&present, record, &self.written).and_then(|it| record.owner(&it)) != self.writer
+        target(&present, record, &self.goal)
+            .and_then(|target| record.owner(&quorum::resource(&target)))
+            != self.writer
     }
 
     /// What it writes has another owner by now: see [`WriteRequest::has_moved`].
@@ -189,7 +175,7 @@ impl WriteRequest {
         let now = self.state.clock.now();
         let present = self.state.present.load();
         let record = present.record.as_ref().map(Record::epoch);
-        let Some((route, permit, writer)) = self.state.owner(&present, &self.written) else {
+        let Some((route, permit, writer)) = self.state.owner(&present, &self.goal) else {
             return Err(self.write.handle(now, Event::NoOwner { record }));
         };
         let record = route.epoch();
@@ -205,21 +191,13 @@ impl WriteRequest {
 impl State {
     /// The owner by the newest record, and a place there; `None` if there is none, or it has no
     /// address for the router's transport.
-    fn owner(
-        self: &Arc<Self>,
-        present: &Present,
-        written: &Written,
-    ) -> Option<(Route, Permit, Writer)> {
+    fn owner(self: &Arc<Self>, present: &Present, goal: &Goal) -> Option<(Route, Permit, Writer)> {
         let record = present.record.as_ref()?;
-        let resource = resource(present, record, written)?;
+        let target = target(present, record, goal)?;
+        let resource = quorum::resource(&target);
         let writer = record.owner(&resource)?;
         let fleet = &present.fleet;
         let pod = fleet.ring().view().index_of(writer.pod.as_str())?;
-        let target = match (resource.clone(), written) {
-            (Resource::Slot(slot), _) => Target::Slot(slot),
-            (Resource::Group(_), Written::Group(name)) => Target::Group(name.clone()),
-            (Resource::Group(_), Written::Hash(_)) => return None,
-        };
         let route = Route {
             fleet: Arc::clone(fleet),
             state: Arc::clone(self),
@@ -237,18 +215,15 @@ impl State {
     }
 }
 
-/// What is written, in the words of the record; `None` if no pod owns slots by it.
-fn resource(present: &Present, record: &Record, written: &Written) -> Option<Resource> {
+/// What is written; `None` if no pod owns slots by the record.
+fn target(present: &Present, record: &Record, goal: &Goal) -> Option<Target> {
     record.ring()?;
-    Some(match written {
-        Written::Hash(hash) => Resource::Slot(present.fleet.ring().slot_of_hash(*hash)),
-        Written::Group(name) => Resource::Group(Arc::clone(name.as_arc())),
-    })
+    Some(goal.target(present.fleet.ring()))
 }
 
-fn in_words(written: &Written) -> String {
-    match written {
-        Written::Hash(_) => "the slot of this key".to_owned(),
-        Written::Group(name) => format!("group {:?}", name.as_arc()),
+fn in_words(goal: &Goal) -> String {
+    match goal {
+        Goal::Key(_) => "the slot of this key".to_owned(),
+        Goal::Group(name) => format!("group {:?}", name.as_arc()),
     }
 }

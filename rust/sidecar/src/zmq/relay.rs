@@ -136,6 +136,9 @@ impl Relay {
         let Some(envelope) = split_envelope(&message) else {
             return self.turn_away(client, &[], &refusal::no_envelope());
         };
+        if let Some(error) = self.overload() {
+            return self.turn_away(client, envelope.frames, &error);
+        }
         let judged = match &self.door {
             Some(_) => self.judge(turn, envelope.content),
             None => self.find_errand(turn, envelope.content),
@@ -149,9 +152,6 @@ impl Relay {
                 return self.send_error(client, envelope.frames, &error);
             }
         };
-        if let Some(error) = self.overload() {
-            return self.turn_away(client, envelope.frames, &error);
-        }
         let pending = Pending {
             client,
             envelope_bytes: envelope.frames.len(),

@@ -134,7 +134,16 @@ impl Relay {
                     Some(next) => step = next,
                     None => return,
                 },
-                Step::Wait { until, .. } => return self.set_alarm(request, Some(until)),
+                Step::Wait { until, record } => {
+                    let known = turn.record_epoch();
+                    let is_there = turn.routing.record().is_some() && known >= record;
+                    if !is_there {
+                        return self.set_alarm(request, Some(until));
+                    }
+                    // It came before the refusal that asks for it.
+                    let Some(sending) = self.sending(request) else { return };
+                    step = sending.write.handle(turn.now, Event::Installed { record: known });
+                }
                 Step::Stay { until } => return self.set_alarm(request, until),
                 Step::Fail(end) => {
                     self.shared.metrics.writes.given_up.increment();
@@ -152,14 +161,15 @@ impl Relay {
         let record = record.epoch();
         let writes = self.in_flight.iter().filter_map(|(request, pending)| {
             let Errand::Write(sending) = &pending.errand else { return None };
-            let is_at_pod = pending.at.is_some();
-            (!is_at_pod || sending.is_replaced(turn)).then_some((request, is_at_pod))
+            let is_sent = pending.at.as_ref().map(|attempt| attempt.sent.is_some());
+            (is_sent.is_none() || sending.is_replaced(turn)).then_some((request, is_sent))
         });
-        for (request, is_at_pod) in writes.collect::<Vec<_>>() {
-            if is_at_pod {
-                self.moved(turn, request);
-            } else {
-                self.tell(turn, request, Event::Installed { record });
+        for (request, is_sent) in writes.collect::<Vec<_>>() {
+            match is_sent {
+                None => self.tell(turn, request, Event::Installed { record }),
+                Some(true) => self.moved(turn, request),
+                // It waits for a handshake: nothing of it is at the pod.
+                Some(false) => self.write_failed(turn, request, Failure::NotSent),
             }
         }
     }

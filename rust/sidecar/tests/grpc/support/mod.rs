@@ -1,14 +1,18 @@
 //! Pods, clients and sidecars for the tests: all in this process, on ports of the system's choice.
 mod client;
+mod cluster;
 mod pod;
+mod quorum;
 mod setup;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, frame, unframe};
+pub(crate) use cluster::Cluster;
 pub(crate) use pod::{Call, Pod, send_all, status_trailers};
-pub(crate) use setup::{Options, Setup, pod_json, start};
+pub(crate) use quorum::{FakeQuorum, id, writer};
+pub(crate) use setup::{Options, Setup, pod_json, settings_document, start};
 
 /// No test waits longer than this for anything: reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

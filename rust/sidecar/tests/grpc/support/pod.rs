@@ -1,5 +1,6 @@
 //! A pod: an HTTP/2 server that does with each request what the test says.
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 
@@ -78,6 +79,22 @@ impl Pod {
     /// Starts a pod that sends each body back and ends with status 0.
     pub(crate) async fn echo() -> Self {
         Self::start(Call::echo).await
+    }
+
+    /// Starts a pod whose guard refuses one request after the other in these words, and then takes
+    /// them and sends their bodies back.
+    pub(crate) async fn refusing(words: &[&'static str]) -> Self {
+        let left = Rc::new(RefCell::new(VecDeque::from(words.to_vec())));
+        Self::start(move |call: Call| {
+            let word = left.borrow_mut().pop_front();
+            async move {
+                match word {
+                    Some(word) => call.refuse_write(word, None),
+                    None => call.echo().await,
+                }
+            }
+        })
+        .await
     }
 
     /// Starts a pod like [`Pod::echo`] at a Unix socket.
@@ -184,6 +201,18 @@ impl Call {
             bytes.extend_from_slice(&chunk);
         }
         Some(bytes)
+    }
+
+    /// Refuses as a guard does, before it has read any of the body.
+    pub(crate) fn refuse_write(mut self, word: &'static str, epoch: Option<u64>) {
+        let mut head = grpc_head();
+        head.headers_mut().extend(status_trailers("14"));
+        head.headers_mut().insert("x-hashroute-refusal", HeaderValue::from_static(word));
+        head.headers_mut().insert("x-hashroute-outcome", HeaderValue::from_static("not-applied"));
+        if let Some(epoch) = epoch {
+            head.headers_mut().insert("x-hashroute-epoch", HeaderValue::from(epoch));
+        }
+        let _gone = self.respond.send_response(head, true);
     }
 
     /// Reads the body and answers with trailers alone.

@@ -1,12 +1,13 @@
 //! A sidecar before the pods of a test.
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashroute_core::{Ring, View};
 use hashroute_sidecar::{Settings, Sidecar, Snapshot};
 use serde_json::{Value, json};
 
-use super::{Client, Pod, until};
+use super::{Client, FakeQuorum, Pod, until};
 
 /// What a test wants otherwise than usual.
 pub(crate) struct Options {
@@ -15,6 +16,9 @@ pub(crate) struct Options {
     pub(crate) limits: Value,
     pub(crate) health: Value,
     pub(crate) load: Value,
+    pub(crate) guard: Value,
+    pub(crate) patience_ms: u64,
+    pub(crate) quorum: Option<Arc<FakeQuorum>>,
 }
 
 impl Default for Options {
@@ -48,6 +52,9 @@ impl Default for Options {
                 "service": "",
             }),
             load: json!({"c": 1.25, "floor": 16}),
+            guard: json!(null),
+            patience_ms: 20_000,
+            quorum: None,
         }
     }
 }
@@ -57,6 +64,14 @@ impl Options {
     pub(crate) fn not_idempotent() -> Self {
         let mut options = Self::default();
         options.routes[0]["idempotent"] = json!(false);
+        options
+    }
+
+    /// A router in a quorum: all requests of the usual route write the slot of their key.
+    pub(crate) fn writing(quorum: &Arc<FakeQuorum>) -> Self {
+        let mut options = Self::not_idempotent();
+        options.routes[0]["write"] = json!(true);
+        options.quorum = Some(Arc::clone(quorum));
         options
     }
 
@@ -94,7 +109,11 @@ impl Setup {
             "version": 1, "epoch": 1, "slots": 1024, "epsilon": 0.05, "seed": 0, "pods": pods,
         });
         let settings = settings(&view, &options);
-        let sidecar = Sidecar::start(settings).expect("the sidecar starts");
+        let sidecar = match &options.quorum {
+            Some(quorum) => Sidecar::start_with(settings, Arc::clone(quorum) as _),
+            None => Sidecar::start(settings),
+        };
+        let sidecar = sidecar.expect("the sidecar starts");
         let address = sidecar.addresses().grpc.clone().expect("a gRPC address");
         Self { sidecar: RefCell::new(Some(sidecar)), address, options, view: RefCell::new(view) }
     }
@@ -162,7 +181,13 @@ pub(crate) fn pod_json(id: &str, address: &str) -> Value {
 }
 
 fn settings(view: &Value, options: &Options) -> Settings {
-    let document = json!({
+    let document = settings_document(view, options);
+    Settings::from_json(&document.to_string()).expect("settings of the right shape")
+}
+
+/// The document that a sidecar is told.
+pub(crate) fn settings_document(view: &Value, options: &Options) -> Value {
+    json!({
         "view": view,
         "listen": {"grpc": "127.0.0.1:0", "zmq": null},
         "routes": options.routes,
@@ -174,6 +199,7 @@ fn settings(view: &Value, options: &Options) -> Settings {
         "load": options.load,
         "retry": options.retry,
         "limits": options.limits,
-    });
-    Settings::from_json(&document.to_string()).expect("settings of the right shape")
+        "guard": options.guard,
+        "writes": {"patience_ms": options.patience_ms},
+    })
 }

@@ -17,7 +17,7 @@ from hashroute.config.lease import LeaseNumbers, in_words
 from hashroute.config.quorum import LEASES, LeaseSection
 from hashroute.config.settings import node_settings_of
 from hashroute.errors import HashrouteError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,6 +279,7 @@ def test_a_pod_that_goes_past_its_guard_is_told_the_address_to_write(tmp_path: P
     assert finding.suggestion == '"127.0.0.1:9100"'
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5_000), st.integers(1, 1_000), st.integers(0, 100_000), st.integers(0, 500))
 def test_what_is_written_for_an_unsafe_lease_is_safe(ttl, interval, drift_ppm, margin) -> None:
     def lease(**changed: int) -> LeaseNumbers:
@@ -314,6 +315,7 @@ def refused_by_the_protocol(numbers: LeaseNumbers) -> str | None:
     return str(raised.value) if raised.value.code == "lease_unsafe" else None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5_000), st.integers(1, 1_000), st.integers(0, 100_000), st.integers(0, 500))
 def test_the_check_refuses_the_leases_that_the_protocol_refuses_in_the_same_words(
     ttl, interval, drift_ppm, margin
@@ -377,8 +379,8 @@ group = "fix"
 """)
     loaded = load(file)
     view = view_of(loaded.configuration, epoch=1)
-    settings = settings_of(loaded, view)
-    assert settings["quorum"] == {
+    told = settings_of(loaded, view)
+    assert told["quorum"] == {
         "cluster": "desk-7",
         "engine": "embedded",
         "voters": ["127.0.0.1:9010", "127.0.0.1:9011", "127.0.0.1:9012"],
@@ -404,13 +406,13 @@ group = "fix"
         "stall_check_ms": 0,
         "force": True,
     }
-    assert settings["guard"] == {
+    assert told["guard"] == {
         "grpc": {"listen": "0.0.0.0:9100", "service": "127.0.0.1:50051"},
         "zmq": None,
         "untagged": "own",
     }
-    assert settings["writes"] == {"patience_ms": 500}
-    assert [(route["write"], route["group"]) for route in settings["routes"]] == [
+    assert told["writes"] == {"patience_ms": 500}
+    assert [(route["write"], route["group"]) for route in told["routes"]] == [
         (True, None),
         (True, "fix"),
     ]

@@ -351,6 +351,17 @@ def test_a_cluster_can_be_named_without_a_file(desk: Desk) -> None:
     }
 
 
+def test_a_process_that_says_nothing_of_this_cluster_counts_as_none(desk: Desk) -> None:
+    result = desk.run("status", "--target", ADDRESSES[0], "--cluster", "desk-8")
+    assert result.exit_code == 2
+    assert "belongs to cluster 'desk-7'" in result.stderr
+    told = desk.cluster.describe
+    desk.cluster.describe = lambda address: (
+        told(address) | ({"snapshot": None} if address == ADDRESSES[2] else {})
+    )
+    assert "shows no figures that this release can read" in desk.run("status").stdout
+
+
 @pytest.mark.parametrize(
     ("text", "because"),
     [

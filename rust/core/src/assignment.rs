@@ -10,10 +10,11 @@ use alloc::collections::BinaryHeap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::ops::Range;
 
-use crate::contender::{Contender, Permutation};
+use crate::contender::{Contender, Visit};
+use crate::id::PodIndex;
 use crate::logarithm::Times;
+use crate::visitors::Visitors;
 
 /// The table, in terms of places in a list of contenders.
 pub(crate) struct Assignment {
@@ -39,6 +40,7 @@ pub(crate) fn assign(
     slots: u32,
     times: Times<'_>,
     contenders: &[Contender],
+    visitors: &Visitors,
     capacities: &[u32],
 ) -> Assignment {
     let mut race = Race {
@@ -56,26 +58,32 @@ pub(crate) fn assign(
     let mut end = 0_u64;
     loop {
         let (running, weight) = race.still_running();
-        if running == 1 || race.free * running <= slots as usize / PAIRS_FRACTION {
+        if running == 1 || race.free * (running + PAIRS_EXTRA) <= slots as usize * PAIRS_FACTOR {
             break;
         }
-        end = end.saturating_add((WINDOW / weight).max(1));
+        // Who visits a slot twice in a window is told apart at some cost, and the fewer slots are
+        // free, the fewer are visited twice.
+        let longer = (slots as usize / race.free.max(1)).min(WINDOWS_MAX) as u64;
+        end = end.saturating_add((WINDOW / weight * longer).max(1));
         race.run_until(end);
     }
-    race.finish();
+    race.finish(visitors);
     let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
     Assignment { owners: race.owners, counts, latest: race.latest }
 }
 
 pub(crate) const NOBODY: u16 = u16::MAX;
 
-/// How long a window is: the visits in it are at most a quarter of the number of slots. Longer
-/// windows displace more often, shorter ones start every contender more often.
+/// How long the first window is: the visits in it are at most a quarter of the number of slots.
+/// Longer windows displace more often, shorter ones start every contender more often.
 const WINDOW: u64 = 1 << 56;
+/// How many times as long the last windows may be.
+const WINDOWS_MAX: usize = 8;
 
-/// The race ends when the free slots, scored for every contender with room, are at most the
-/// number of slots divided by this: from then on that is cheaper than more visits in vain.
-const PAIRS_FRACTION: usize = 4;
+/// The race ends when the free slots, each scored for every contender, are cheaper than more
+/// visits in vain: a slot costs as much as this many pairs, and a visit as much as this many.
+const PAIRS_EXTRA: usize = 32;
+const PAIRS_FACTOR: usize = 4;
 
 struct Race<'a> {
     slots: u32,
@@ -127,9 +135,9 @@ impl Race<'_> {
                 self.run_one(place, end, certain, &mut displaced);
             }
         }
+        self.free -= self.fresh.len();
         for slot in self.fresh.drain(..) {
             self.settled[slot as usize / 64] |= 1 << (slot % 64);
-            self.free -= 1;
         }
     }
 
@@ -144,7 +152,6 @@ impl Race<'_> {
     fn run_one(&mut self, place: usize, end: u64, certain: u32, displaced: &mut Vec<u16>) {
         let contender = &self.contenders[place];
         let mut next = self.next_visits[place];
-        let mut open = Batch { visits: [(0, 0); BATCH as usize], count: 0 };
         while self.room[place] > 0 {
             let mut batch_end = certain.min(next + BATCH);
             if next >= batch_end {
@@ -153,14 +160,16 @@ impl Race<'_> {
                 }
                 batch_end = next + 1;
             }
-            open.fill(contender.permutation, next..batch_end, &self.settled);
+            let batch =
+                Batch::new(contender.permutation.slots(next), batch_end - next, &self.settled);
+            let first = next;
             next = batch_end;
-            for (slot, visit) in open.visits[..open.count].iter().copied() {
+            for lane in batch.open() {
                 if self.room[place] == 0 {
-                    next = visit;
+                    next = first + u32::from(*lane);
                     break;
                 }
-                self.call(place, slot, visit, displaced);
+                self.call(place, batch.slot(*lane), first + u32::from(*lane), displaced);
             }
         }
         self.next_visits[place] = next;
@@ -174,8 +183,8 @@ impl Race<'_> {
             self.fresh.push(slot);
         } else {
             let other = usize::from(owner);
-            let held = (self.contenders[other].time_of_slot(self.times, slot), other);
-            if (self.contenders[place].time(self.times, visit), place) > held {
+            let challenge = Visit { by: &self.contenders[place], number: visit };
+            if !challenge.is_before(self.contenders[other].visit(slot), self.times) {
                 return;
             }
             if self.room[other] == 0 {
@@ -189,46 +198,37 @@ impl Race<'_> {
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
-    fn finish(&mut self) {
-        let mut running: Vec<u16> = (0..=u16::MAX)
-            .zip(&self.room)
-            .filter(|(_, room)| **room > 0)
-            .map(|(place, _)| place)
-            .collect();
-        if let [only] = running[..] {
+    fn finish(&mut self, visitors: &Visitors) {
+        let left: Vec<u32> =
+            (0..self.slots).filter(|slot| self.owners[*slot as usize] == NOBODY).collect();
+        let mut running = (0_u16..).zip(&self.room).filter(|(_, room)| **room > 0);
+        if let (Some((only, _)), None) = (running.next(), running.next()) {
             let order = self.contenders[usize::from(only)].permutation;
-            for slot in 0..self.slots {
-                if self.owners[slot as usize] == NOBODY {
-                    self.give(slot, order.visit(slot), only);
-                }
+            for slot in left {
+                self.give(slot, order.visit(slot), only);
             }
             return;
         }
-        let visits: Vec<(u64, u16, u32)> = (0_u32..)
-            .zip(&self.owners)
-            .filter(|(_, owner)| **owner == NOBODY)
-            .filter_map(|(slot, _)| self.first_visit(slot, &running))
-            .collect();
+        let visits: Vec<(u16, u32, u32)> =
+            left.into_iter().filter_map(|slot| self.first_visit(visitors, slot)).collect();
         let mut wanted = vec![0_u32; self.contenders.len()];
-        for (_, place, _) in &visits {
+        for (place, ..) in &visits {
             wanted[usize::from(*place)] += 1;
         }
         if wanted.iter().zip(&self.room).all(|(wanted, room)| wanted <= room) {
             // Nobody fills up, so the order in which the slots are given away does not matter.
-            for (_, place, visit) in visits {
-                let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+            for (place, visit, slot) in visits {
                 self.give(slot, visit, place);
             }
             return;
         }
-        let mut visits: BinaryHeap<_> = visits.into_iter().map(Reverse).collect();
-        while let Some(Reverse((_, place, visit))) = visits.pop() {
-            let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+        let mut visits: BinaryHeap<_> =
+            visits.into_iter().map(|visit| Reverse(self.ranked(visit))).collect();
+        while let Some(Reverse((_, (place, visit, slot)))) = visits.pop() {
             if self.room[usize::from(place)] > 0 {
                 self.give(slot, visit, place);
-            } else {
-                running.retain(|place| self.room[usize::from(*place)] > 0);
-                visits.extend(self.first_visit(slot, &running).map(Reverse));
+            } else if let Some(visit) = self.first_visit(visitors, slot) {
+                visits.push(Reverse(self.ranked(visit)));
             }
         }
     }
@@ -240,16 +240,19 @@ impl Race<'_> {
         self.room[place] -= 1;
     }
 
-    /// The earliest visit to `slot` by one of `running`: when, by whom, and which of its visits.
-    fn first_visit(&self, slot: u32, running: &[u16]) -> Option<(u64, u16, u32)> {
-        running
-            .iter()
-            .map(|place| {
-                let contender = &self.contenders[usize::from(*place)];
-                let visit = contender.permutation.visit(slot);
-                (contender.time(self.times, visit), *place, visit)
-            })
-            .min()
+    /// The earliest visit to `slot` by a contender with room: by whom, which of its visits, and
+    /// the slot.
+    fn first_visit(&self, visitors: &Visitors, slot: u32) -> Option<(u16, u32, u32)> {
+        let contender = |place: usize| &self.contenders[place];
+        let has_room = |place: usize, _| self.room[place] > 0;
+        let (place, visit) = visitors.first(slot, self.times, contender, has_room)?;
+        Some((place_number(place), visit, slot))
+    }
+
+    /// The same, behind what decides which of these visits is first.
+    fn ranked(&self, visit: (u16, u32, u32)) -> ((u64, u64, PodIndex), (u16, u32, u32)) {
+        let by = &self.contenders[usize::from(visit.0)];
+        (Visit { by, number: visit.1 }.order(self.times), visit)
     }
 }
 
@@ -258,8 +261,10 @@ const BATCH: u32 = 32;
 
 /// The next visits of one contender, without those to settled slots.
 struct Batch {
-    /// Slot and visit; only the first `count` mean anything.
-    visits: [(u32, u32); BATCH as usize],
+    /// By lane.
+    slots: [u32; BATCH as usize],
+    /// Only the first `count` mean anything.
+    lanes: [u8; BATCH as usize],
     count: usize,
 }
 
@@ -267,16 +272,25 @@ impl Batch {
     /// Looks up at most [`BATCH`] visits. Nothing foretells whether a slot is settled, so no
     /// branch depends on it: a settled slot's entry is overwritten by the next.
     #[inline]
-    fn fill(&mut self, order: Permutation, visits: Range<u32>, settled: &[u64]) {
-        self.count = 0;
-        for visit in visits {
-            let slot = order.slot(visit);
-            if let Some(entry) = self.visits.get_mut(self.count) {
-                *entry = (slot, visit);
+    fn new(slots: [u32; BATCH as usize], visits: u32, settled: &[u64]) -> Self {
+        let mut batch = Self { slots, lanes: [0; BATCH as usize], count: 0 };
+        for (lane, slot) in (0..).zip(&batch.slots[..visits as usize]) {
+            if let Some(entry) = batch.lanes.get_mut(batch.count) {
+                *entry = lane;
             }
-            let word = settled.get(slot as usize / 64).copied().unwrap_or_default();
-            self.count += usize::from((word >> (slot % 64)) & 1 == 0);
+            let word = settled.get(*slot as usize / 64).copied().unwrap_or_default();
+            batch.count += usize::from(word.wrapping_shr(*slot) & 1 == 0);
         }
+        batch
+    }
+
+    fn open(&self) -> &[u8] {
+        &self.lanes[..self.count]
+    }
+
+    #[inline]
+    fn slot(&self, lane: u8) -> u32 {
+        self.slots[usize::from(lane) % self.slots.len()]
     }
 }
 

@@ -17,6 +17,7 @@ mod contender;
 mod error;
 mod follow;
 mod hash;
+mod heirs;
 mod id;
 mod logarithm;
 mod plan;

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::contender::{Contender, Visit};
+use crate::held::{Held, told_by_visits};
 use crate::id::PodIndex;
 use crate::logarithm::Times;
 use crate::visitors::Visitors;
@@ -20,6 +21,8 @@ use crate::visitors::Visitors;
 pub(crate) struct Assignment {
     /// By slot: the place of its owner.
     pub(crate) owners: Vec<u16>,
+    /// By slot: in which of its visits its owner sees it.
+    pub(crate) held: Held,
     /// By place: how many slots it owns.
     pub(crate) counts: Vec<u32>,
     /// By place: a visit after which it owns nothing; its latest slot's own if it is full.
@@ -51,8 +54,9 @@ pub(crate) fn assign(
         next_visits: vec![0; contenders.len()],
         latest: vec![0; contenders.len()],
         owners: vec![NOBODY; slots as usize],
-        settled: vec![0; (slots as usize).div_ceil(64)],
-        fresh: Vec::new(),
+        held: Held::new(slots),
+        open: vec![u64::MAX; (slots as usize).div_ceil(64)],
+        fresh: Vec::with_capacity(slots as usize / 4),
         free: slots as usize,
     };
     let mut end = 0_u64;
@@ -69,7 +73,7 @@ pub(crate) fn assign(
     }
     race.finish(visitors);
     let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
-    Assignment { owners: race.owners, counts, latest: race.latest }
+    Assignment { owners: race.owners, held: race.held, counts, latest: race.latest }
 }
 
 pub(crate) const NOBODY: u16 = u16::MAX;
@@ -98,8 +102,10 @@ struct Race<'a> {
     latest: Vec<u32>,
     /// By slot: who has it.
     owners: Vec<u16>,
-    /// One bit a slot: it was taken in an earlier window, so nobody can displace its owner.
-    settled: Vec<u64>,
+    held: Held,
+    /// One bit a slot: it was not taken in an earlier window, after which nobody can displace its
+    /// owner any more.
+    open: Vec<u64>,
     /// The slots that were free when this window began and are not any more.
     fresh: Vec<u32>,
     free: usize,
@@ -137,7 +143,7 @@ impl Race<'_> {
         }
         self.free -= self.fresh.len();
         for slot in self.fresh.drain(..) {
-            self.settled[slot as usize / 64] |= 1 << (slot % 64);
+            self.open[slot as usize / 64] &= !(1 << (slot % 64));
         }
     }
 
@@ -151,8 +157,10 @@ impl Race<'_> {
     /// that had stopped for being full are added to `displaced`.
     fn run_one(&mut self, place: usize, end: u64, certain: u32, displaced: &mut Vec<u16>) {
         let contender = &self.contenders[place];
+        let mut room = self.room[place];
         let mut next = self.next_visits[place];
-        while self.room[place] > 0 {
+        let mut lanes = [0; BATCH as usize];
+        while room > 0 {
             let mut batch_end = certain.min(next + BATCH);
             if next >= batch_end {
                 if next == self.slots || contender.time(self.times, next) >= end {
@@ -160,32 +168,52 @@ impl Race<'_> {
                 }
                 batch_end = next + 1;
             }
-            let batch =
-                Batch::new(contender.permutation.slots(next), batch_end - next, &self.settled);
+            let slots = contender.permutation.slots(next);
+            let open = self.open_lanes(&slots, batch_end - next, &mut lanes);
             let first = next;
             next = batch_end;
-            for lane in batch.open() {
-                if self.room[place] == 0 {
-                    next = first + u32::from(*lane);
+            for lane in lanes.iter().take(open) {
+                let visit = first.wrapping_add(u32::from(*lane));
+                if !self.call(place, slots[usize::from(*lane) % slots.len()], visit, displaced) {
+                    continue;
+                }
+                self.latest[place] = visit;
+                room -= 1;
+                if room == 0 {
+                    next = visit + 1;
                     break;
                 }
-                self.call(place, batch.slot(*lane), first + u32::from(*lane), displaced);
             }
         }
+        self.room[place] = room;
         self.next_visits[place] = next;
     }
 
-    /// One visit of a contender with room to a slot that is not settled.
+    /// Which of the first `count` slots are not settled: writes their lanes down and returns how
+    /// many they are. Nothing foretells whether a slot is settled, so no branch depends on it: the
+    /// lane of a settled one is overwritten by the next.
     #[inline]
-    fn call(&mut self, place: usize, slot: u32, visit: u32, displaced: &mut Vec<u16>) {
+    fn open_lanes(&self, slots: &Slots, count: u32, lanes: &mut [u8; BATCH as usize]) -> usize {
+        let mut open = 0_usize;
+        for (lane, slot) in (0..).zip(slots.get(..count as usize).unwrap_or(slots)) {
+            lanes[open % lanes.len()] = lane;
+            let word = self.open.get(*slot as usize / 64).copied().unwrap_or_default();
+            open = open.wrapping_add(usize::from(word.wrapping_shr(*slot) & 1 == 1));
+        }
+        open
+    }
+
+    /// One visit of a contender with room to a slot that is not settled. Returns whether it got
+    /// the slot.
+    #[inline]
+    fn call(&mut self, place: usize, slot: u32, visit: u32, displaced: &mut Vec<u16>) -> bool {
         let owner = self.owners[slot as usize];
         if owner == NOBODY {
             self.fresh.push(slot);
         } else {
             let other = usize::from(owner);
-            let challenge = Visit { by: &self.contenders[place], number: visit };
-            if !challenge.is_before(self.contenders[other].visit(slot), self.times) {
-                return;
+            if !self.is_earlier(place, visit, other, slot) {
+                return false;
             }
             if self.room[other] == 0 {
                 displaced.push(owner);
@@ -193,8 +221,20 @@ impl Race<'_> {
             self.room[other] += 1;
         }
         self.owners[slot as usize] = place_number(place);
-        self.latest[place] = visit;
-        self.room[place] -= 1;
+        self.held.set(slot, visit);
+        true
+    }
+
+    /// Whether a visit of one contender is before that of the owner of the slot.
+    #[inline]
+    fn is_earlier(&self, place: usize, number: u32, owner: usize, slot: u32) -> bool {
+        let (by, other) = (&self.contenders[place], &self.contenders[owner]);
+        let told = if by.weight == other.weight && by.is_told_by_visits(self.times) {
+            told_by_visits(number, self.held.between(slot))
+        } else {
+            None
+        };
+        told.unwrap_or_else(|| Visit { by, number }.is_before(other.visit(slot), self.times))
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
@@ -235,6 +275,7 @@ impl Race<'_> {
 
     fn give(&mut self, slot: u32, visit: u32, place: u16) {
         self.owners[slot as usize] = place;
+        self.held.set(slot, visit);
         let place = usize::from(place);
         self.latest[place] = self.latest[place].max(visit);
         self.room[place] -= 1;
@@ -259,40 +300,8 @@ impl Race<'_> {
 /// How many visits are looked up before the first of them is acted on.
 const BATCH: u32 = 32;
 
-/// The next visits of one contender, without those to settled slots.
-struct Batch {
-    /// By lane.
-    slots: [u32; BATCH as usize],
-    /// Only the first `count` mean anything.
-    lanes: [u8; BATCH as usize],
-    count: usize,
-}
-
-impl Batch {
-    /// Looks up at most [`BATCH`] visits. Nothing foretells whether a slot is settled, so no
-    /// branch depends on it: a settled slot's entry is overwritten by the next.
-    #[inline]
-    fn new(slots: [u32; BATCH as usize], visits: u32, settled: &[u64]) -> Self {
-        let mut batch = Self { slots, lanes: [0; BATCH as usize], count: 0 };
-        for (lane, slot) in (0..).zip(&batch.slots[..visits as usize]) {
-            if let Some(entry) = batch.lanes.get_mut(batch.count) {
-                *entry = lane;
-            }
-            let word = settled.get(*slot as usize / 64).copied().unwrap_or_default();
-            batch.count += usize::from(word.wrapping_shr(*slot) & 1 == 0);
-        }
-        batch
-    }
-
-    fn open(&self) -> &[u8] {
-        &self.lanes[..self.count]
-    }
-
-    #[inline]
-    fn slot(&self, lane: u8) -> u32 {
-        self.slots[usize::from(lane) % self.slots.len()]
-    }
-}
+/// The slots of a batch, by lane.
+type Slots = [u32; BATCH as usize];
 
 /// A view has fewer pods than a `u16` can count.
 fn place_number(place: usize) -> u16 {

@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 
 use crate::assignment::{Assignment, NOBODY};
 use crate::contender::{Contender, Visit};
+use crate::held::Held;
+use crate::id::Slot;
 use crate::logarithm::Times;
 use crate::ring::Ring;
 use crate::visitors::Visitors;
@@ -98,6 +100,7 @@ impl<'a> Change<'a> {
             all: self.all.clone(),
             staying: self.staying,
             owners,
+            held: parts.held.clone(),
             leaving,
             counts: vec![0; self.all.len()],
             latest: vec![0; self.all.len()],
@@ -132,28 +135,37 @@ impl<'a> Change<'a> {
         for (pod, place) in parts.contenders.iter().zip(&self.places) {
             place_of_pod[pod.pod.as_usize()] = *place;
         }
-        if self.all.len() == self.staying
-            && (0..).zip(&place_of_pod).all(|(pod, place)| pod == *place)
-        {
-            return (before.owners().to_vec(), Vec::new());
-        }
-        let place = |pod: &u16| place_of_pod.get(usize::from(*pod)).copied().unwrap_or_default();
-        let owners: Vec<u16> = before.owners().iter().map(place).collect();
-        let ghosts = self.places.iter().zip(&parts.contenders);
-        let ghosts = ghosts.filter(|(place, _)| usize::from(**place) >= self.staying);
-        let count: u32 = ghosts.map(|(_, pod)| parts.counts[pod.pod.as_usize()]).sum();
-        // Nothing foretells whose the next slot is, so no branch depends on it: what does not
-        // belong to one that leaves is overwritten by the next.
-        let mut leaving = vec![0; count as usize + 1];
-        let mut found = 0;
-        for (slot, place) in (0..).zip(&owners) {
-            if let Some(entry) = leaving.get_mut(found) {
-                *entry = slot;
+        let is_kept =
+            |(pod, place): (u16, &u16)| pod == *place || usize::from(*place) >= self.staying;
+        let mut owners: Vec<u16> = if (0..).zip(&place_of_pod).all(is_kept) {
+            before.owners().to_vec()
+        } else {
+            let place = |pod: &u16| place_of_pod.get(usize::from(*pod)).copied().unwrap_or(NOBODY);
+            before.owners().iter().map(place).collect()
+        };
+        let mut leaving = Vec::new();
+        for (old_place, place) in (0..).zip(&self.places) {
+            if usize::from(*place) >= self.staying {
+                let pod = &parts.contenders[old_place];
+                each_owned(before, pod, parts.latest[old_place], |slot| {
+                    owners[slot as usize] = *place;
+                    leaving.push(slot);
+                });
             }
-            found += usize::from(usize::from(*place) >= self.staying);
         }
-        leaving.truncate(found);
         (owners, leaving)
+    }
+}
+
+/// Calls `found` with each slot of a contender, in the order of its visits.
+fn each_owned(ring: &Ring, pod: &Contender, latest: u32, mut found: impl FnMut(u32)) {
+    for first in (0..=latest).step_by(BATCH as usize) {
+        let slots = pod.permutation.slots::<{ BATCH as usize }>(first);
+        for (slot, _) in slots.iter().zip(first..=latest) {
+            if ring.owner(Slot::new(*slot)) == pod.pod {
+                found(*slot);
+            }
+        }
     }
 }
 
@@ -174,6 +186,7 @@ struct Table<'a> {
     /// From this place on, contenders are leaving.
     staying: usize,
     owners: Vec<u16>,
+    held: Held,
     /// The slots that those that leave had.
     leaving: Vec<u32>,
     /// By place, as are the lists after it: how many slots it owns.
@@ -213,26 +226,21 @@ impl Table<'_> {
                 self.next_visits[place] = self.slots;
                 return;
             }
-            // The visits of one block are worth the same against one weight, nearly always.
             let end = self.slots.min(first + BATCH).min(self.times.block_end(first));
-            let mut duel = None;
-            for (visit, slot) in
-                (first..end).zip(pod.permutation.slots::<{ BATCH as usize }>(first))
-            {
-                self.next_visits[place] = visit + 1;
+            self.next_visits[place] = end;
+            let mut duels = Duels::new(self.times, pod, first);
+            let slots = pod.permutation.slots::<{ BATCH as usize }>(first);
+            for (visit, slot) in (first..end).zip(slots) {
                 let owner = usize::from(self.owners[slot as usize]);
-                let challenge = Visit { by: pod, number: visit };
-                let held = self.all[owner].visit(slot);
-                let wins = if held.by.weight == pod.weight {
-                    challenge.is_before(held, self.times)
-                } else {
-                    let duel =
-                        duel.get_or_insert_with(|| Duel::new(self.times, challenge, held.by));
-                    duel.wins_against(held).unwrap_or_else(|| challenge.is_before(held, self.times))
-                };
+                let other = self.all[owner];
+                let told = duels.wins(visit, other, self.held.between(slot));
+                let wins = told.unwrap_or_else(|| {
+                    Visit { by: pod, number: visit }.is_before(other.visit(slot), self.times)
+                });
                 if wins {
                     self.win(place, visit, slot);
                     if self.counts[place] == self.limits[place] {
+                        self.next_visits[place] = visit + 1;
                         break;
                     }
                 }
@@ -250,6 +258,7 @@ impl Table<'_> {
         self.counts[place] += 1;
         self.latest[place] = self.latest[place].max(visit);
         self.owners[slot as usize] = place_number(place);
+        self.held.set(slot, visit);
     }
 
     /// The second pass. Pods only ever exchange slots for earlier ones.
@@ -275,13 +284,19 @@ impl Table<'_> {
                 displaced.push(self.shed(place));
             }
             self.owners[slot as usize] = place_number(place);
+            self.held.set(slot, visit);
             if self.counts[place] == capacities[place] {
                 reaches[place] = self.find_latest(place);
             }
         }
         self.counts.truncate(self.staying);
         self.latest.truncate(self.staying);
-        Assignment { owners: self.owners, counts: self.counts, latest: self.latest }
+        Assignment {
+            owners: self.owners,
+            held: self.held,
+            counts: self.counts,
+            latest: self.latest,
+        }
     }
 
     /// Takes the latest slot away from a contender that has one.
@@ -315,35 +330,50 @@ impl Table<'_> {
 /// How many visits of a contender are looked up together.
 const BATCH: u32 = 32;
 
-/// What the visits in one block of one contender's are worth against those of others of one other
-/// weight. Nearly all are told apart so, without their times.
-struct Duel {
-    weight: u64,
-    loses_below: u32,
-    wins_from: u32,
+/// What the visits in one block of one contender's are worth against those of others. Nearly all
+/// are told apart so, without their times.
+struct Duels<'a> {
+    times: Times<'a>,
+    pod: &'a Contender,
+    /// A visit of the block.
+    visit: u32,
+    is_told: bool,
+    /// The last other weight that was asked for. This pod's visits lose against one whose number
+    /// and one are below the first of these, and win against one from the second on.
+    other: (u64, u32, u32),
 }
 
-impl Duel {
-    /// For the block of a visit, against contenders as heavy as `other`.
-    fn new(times: Times<'_>, visit: Visit<'_>, other: &Contender) -> Self {
-        let (before, after) = visit.by.time_around(times, visit.number);
-        Self {
-            weight: other.weight,
-            loses_below: times.blocks_before(|tau| other.paced(tau) < before),
-            wins_from: times.blocks_not_after(|tau| other.paced(tau) <= after),
-        }
+impl<'a> Duels<'a> {
+    fn new(times: Times<'a>, pod: &'a Contender, visit: u32) -> Self {
+        Self { times, pod, visit, is_told: pod.is_told_by_visits(times), other: (0, 0, 0) }
     }
 
-    /// Whether the visit of another contender is later for certain, or earlier; `None` if only
-    /// the times can tell.
+    /// Whether a visit of the block is before one of another contender, whose number is between
+    /// these; `None` if only the times can tell.
     #[inline]
-    fn wins_against(&self, other: Visit<'_>) -> Option<bool> {
-        if other.by.weight != self.weight
-            || (self.loses_below..self.wins_from).contains(&other.number)
-        {
-            return None;
+    fn wins(&mut self, visit: u32, other: &Contender, (first, last): (u32, u32)) -> Option<bool> {
+        let (loses_below, wins_from) = if other.weight == self.pod.weight {
+            if !self.is_told {
+                return None;
+            }
+            (visit, visit + 2)
+        } else {
+            if other.weight != self.other.0 {
+                self.ask(other);
+            }
+            (self.other.1, self.other.2)
+        };
+        if last + 1 < loses_below {
+            return Some(false);
         }
-        Some(other.number >= self.wins_from)
+        (first >= wins_from).then_some(true)
+    }
+
+    fn ask(&mut self, other: &Contender) {
+        let (before, after) = self.pod.time_around(self.times, self.visit);
+        let loses_below = self.times.blocks_before(|tau| other.paced(tau) < before);
+        let wins_from = self.times.blocks_not_after(|tau| other.paced(tau) <= after);
+        self.other = (other.weight, loses_below + 1, wins_from);
     }
 }
 

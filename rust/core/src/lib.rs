@@ -18,6 +18,7 @@ mod error;
 mod follow;
 mod hash;
 mod heirs;
+mod held;
 mod id;
 mod logarithm;
 mod plan;

@@ -14,6 +14,7 @@ use crate::error::ViewError;
 use crate::follow::follow;
 use crate::hash::{Fnv1a, hash_key};
 use crate::heirs::Heirs;
+use crate::held::Held;
 use crate::id::{PodIndex, Slot};
 use crate::logarithm::Logarithm;
 use crate::view::View;
@@ -43,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) bounds: Vec<u32>,
     /// By zone as in `zones`: how many slots its pods own together.
     pub(crate) zone_counts: Vec<u32>,
+    /// By slot: in which of its visits its owner sees it.
+    pub(crate) held: Held,
     /// How many zones the contenders are in.
     pub(crate) zones_in_use: usize,
     /// By contender, as are the lists after it: it owns no slot that it visits later than this,
@@ -256,6 +259,7 @@ impl Entrants {
             counts,
             capacities: by_pod(&capacities),
             bounds: by_pod(&bounds),
+            held: assignment.held,
             latest: assignment.latest,
             reaches,
             visitors,

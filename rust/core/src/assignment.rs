@@ -12,7 +12,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::contender::{Contender, Visit};
-use crate::held::{Held, told_by_visits};
+use crate::duel::Rule;
+use crate::held::Held;
 use crate::id::PodIndex;
 use crate::logarithm::Times;
 use crate::visitors::Visitors;
@@ -229,12 +230,14 @@ impl Race<'_> {
     #[inline]
     fn is_earlier(&self, place: usize, number: u32, owner: usize, slot: u32) -> bool {
         let (by, other) = (&self.contenders[place], &self.contenders[owner]);
-        let told = if by.weight == other.weight && by.is_told_by_visits(self.times) {
-            told_by_visits(number, self.held.between(slot))
-        } else {
-            None
-        };
-        told.unwrap_or_else(|| Visit { by, number }.is_before(other.visit(slot), self.times))
+        let challenge = Visit { by, number };
+        if by.weight != other.weight {
+            return challenge.is_before_that_of(other, slot, self.times);
+        }
+        let rule = Rule::of_equals(by.is_told_by_visits(self.times), number, self.held.doubt());
+        let least = self.held.least(slot);
+        !rule.loses_to(least)
+            && (rule.beats(least) || challenge.is_before_that_of(other, slot, self.times))
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.

@@ -44,7 +44,19 @@ impl Visit<'_> {
         {
             return self.number < other.number;
         }
+        self.is_ranked_before(other, times)
+    }
+
+    /// The same, by the times alone. Seldom needed, so it is kept out of the way of what is.
+    #[inline(never)]
+    fn is_ranked_before(self, other: Self, times: Times<'_>) -> bool {
         self.order(times) < other.order(times)
+    }
+
+    /// Whether this visit to `slot` is before that of another contender.
+    #[inline(never)]
+    pub(crate) fn is_before_that_of(self, other: &Contender, slot: u32, times: Times<'_>) -> bool {
+        self.is_before(other.visit(slot), times)
     }
 
     /// What ranks the visitors of a slot.
@@ -237,6 +249,8 @@ impl Permutation {
 pub(crate) trait Word: Copy + Ord + Into<u32> {
     /// 0.
     const ZERO: Self;
+    /// All bits set.
+    const MAX: Self;
 
     /// The low bits of a number.
     fn low(number: u32) -> Self;
@@ -253,6 +267,7 @@ macro_rules! word {
     ($width:ty) => {
         impl Word for $width {
             const ZERO: Self = 0;
+            const MAX: Self = Self::MAX;
 
             #[inline]
             fn low(number: u32) -> Self {

@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 
 use crate::assignment::{Assignment, NOBODY};
 use crate::contender::{Contender, Visit};
+use crate::duel::Duels;
 use crate::held::Held;
-use crate::id::Slot;
 use crate::logarithm::Times;
 use crate::ring::Ring;
 use crate::visitors::Visitors;
@@ -157,12 +157,23 @@ impl<'a> Change<'a> {
     }
 }
 
+impl Batch {
+    /// The slots of the visits that were not looked at.
+    #[inline]
+    fn left(&self) -> &[u32] {
+        let lane = |visit: u32| visit.wrapping_sub(self.start) as usize;
+        self.slots.get(lane(self.first)..lane(self.end)).unwrap_or_default()
+    }
+}
+
 /// Calls `found` with each slot of a contender, in the order of its visits.
 fn each_owned(ring: &Ring, pod: &Contender, latest: u32, mut found: impl FnMut(u32)) {
+    let owners = ring.owners();
     for first in (0..=latest).step_by(BATCH as usize) {
         let slots = pod.permutation.slots::<{ BATCH as usize }>(first);
-        for (slot, _) in slots.iter().zip(first..=latest) {
-            if ring.owner(Slot::new(*slot)) == pod.pod {
+        let count = latest.wrapping_sub(first).saturating_add(1).min(BATCH);
+        for slot in slots.get(..count as usize).unwrap_or_default() {
+            if owners.get(*slot as usize) == Some(&pod.pod.get()) {
                 found(*slot);
             }
         }
@@ -220,32 +231,50 @@ impl Table<'_> {
     /// no slot can be won, since no owner visits one as late.
     fn run(&mut self, place: usize, last: u64) {
         let pod = self.all[place];
+        let mut duels = Duels::new(self.times, pod, self.held.doubt());
         while self.counts[place] < self.limits[place] && self.next_visits[place] < self.slots {
             let first = self.next_visits[place];
             if pod.time_around(self.times, first).0 > last {
                 self.next_visits[place] = self.slots;
                 return;
             }
-            let end = self.slots.min(first + BATCH).min(self.times.block_end(first));
-            self.next_visits[place] = end;
-            let mut duels = Duels::new(self.times, pod, first);
-            let slots = pod.permutation.slots::<{ BATCH as usize }>(first);
-            for (visit, slot) in (first..end).zip(slots) {
-                let owner = usize::from(self.owners[slot as usize]);
-                let other = self.all[owner];
-                let told = duels.wins(visit, other, self.held.between(slot));
-                let wins = told.unwrap_or_else(|| {
-                    Visit { by: pod, number: visit }.is_before(other.visit(slot), self.times)
-                });
-                if wins {
-                    self.win(place, visit, slot);
-                    if self.counts[place] == self.limits[place] {
-                        self.next_visits[place] = visit + 1;
-                        break;
-                    }
+            let mut batch = Batch {
+                slots: pod.permutation.slots(first),
+                start: first,
+                first,
+                end: self.slots.min(first + BATCH).min(duels.begin(first)),
+            };
+            while self.counts[place] < self.limits[place]
+                && let Some((visit, slot)) = self.next_won(&mut duels, &mut batch)
+            {
+                self.win(place, visit, slot);
+            }
+            self.next_visits[place] = batch.first;
+        }
+    }
+
+    /// The next visit of a batch that is before that of the slot's owner, with its slot. All visits
+    /// up to it are taken from the batch.
+    #[inline(never)]
+    fn next_won(&self, duels: &mut Duels<'_>, batch: &mut Batch) -> Option<(u32, u32)> {
+        let (owners, all) = (self.owners.as_slice(), self.all.as_slice());
+        let mut visit = batch.first;
+        for slot in batch.left() {
+            let owner = owners.get(*slot as usize).copied().unwrap_or(NOBODY);
+            let other = all[usize::from(owner)];
+            let (rule, least) = (duels.rule(visit, other), self.held.least(*slot));
+            if !rule.loses_to(least) {
+                let challenge = Visit { by: duels.pod(), number: visit };
+                if rule.beats(least) || challenge.is_before_that_of(other, *slot, self.times) {
+                    let won = (visit, *slot);
+                    batch.first = visit.wrapping_add(1);
+                    return Some(won);
                 }
             }
+            visit = visit.wrapping_add(1);
         }
+        batch.first = batch.end;
+        None
     }
 
     /// Gives the slot of a visit to its visitor, and lets its owner go on if that was full.
@@ -330,51 +359,14 @@ impl Table<'_> {
 /// How many visits of a contender are looked up together.
 const BATCH: u32 = 32;
 
-/// What the visits in one block of one contender's are worth against those of others. Nearly all
-/// are told apart so, without their times.
-struct Duels<'a> {
-    times: Times<'a>,
-    pod: &'a Contender,
-    /// A visit of the block.
-    visit: u32,
-    is_told: bool,
-    /// The last other weight that was asked for. This pod's visits lose against one whose number
-    /// and one are below the first of these, and win against one from the second on.
-    other: (u64, u32, u32),
-}
-
-impl<'a> Duels<'a> {
-    fn new(times: Times<'a>, pod: &'a Contender, visit: u32) -> Self {
-        Self { times, pod, visit, is_told: pod.is_told_by_visits(times), other: (0, 0, 0) }
-    }
-
-    /// Whether a visit of the block is before one of another contender, whose number is between
-    /// these; `None` if only the times can tell.
-    #[inline]
-    fn wins(&mut self, visit: u32, other: &Contender, (first, last): (u32, u32)) -> Option<bool> {
-        let (loses_below, wins_from) = if other.weight == self.pod.weight {
-            if !self.is_told {
-                return None;
-            }
-            (visit, visit + 2)
-        } else {
-            if other.weight != self.other.0 {
-                self.ask(other);
-            }
-            (self.other.1, self.other.2)
-        };
-        if last + 1 < loses_below {
-            return Some(false);
-        }
-        (first >= wins_from).then_some(true)
-    }
-
-    fn ask(&mut self, other: &Contender) {
-        let (before, after) = self.pod.time_around(self.times, self.visit);
-        let loses_below = self.times.blocks_before(|tau| other.paced(tau) < before);
-        let wins_from = self.times.blocks_not_after(|tau| other.paced(tau) <= after);
-        self.other = (other.weight, loses_below + 1, wins_from);
-    }
+/// Some visits of one contender.
+struct Batch {
+    /// From the visit `start` on.
+    slots: [u32; BATCH as usize],
+    start: u32,
+    /// The first that was not looked at, and the first after the batch.
+    first: u32,
+    end: u32,
 }
 
 /// A view has fewer pods than a `u16` can count.

@@ -28,19 +28,18 @@ impl Held {
         }
     }
 
-    /// The first and the last that the number of the owner's visit can be.
+    /// The least that the number of the owner's visit can be.
     #[inline]
-    pub(crate) fn between(&self, slot: u32) -> (u32, u32) {
-        let number = u32::from(self.numbers[slot as usize]);
-        (number << self.dropped_bits, ((number + 1) << self.dropped_bits) - 1)
+    pub(crate) fn least(&self, slot: u32) -> u32 {
+        let number = self.numbers.get(slot as usize).copied().unwrap_or_default();
+        u32::from(number).wrapping_shl(self.dropped_bits)
     }
-}
 
-/// Whether a visit is before one of a pod of the same weight, whose number is between these; `None`
-/// if only the times can tell.
-#[inline]
-pub(crate) fn told_by_visits(visit: u32, (first, last): (u32, u32)) -> Option<bool> {
-    (visit + 1 < first || last + 1 < visit).then_some(visit < first)
+    /// By how much the number can exceed the least.
+    #[inline]
+    pub(crate) fn doubt(&self) -> u32 {
+        1_u32.wrapping_shl(self.dropped_bits).wrapping_sub(1)
+    }
 }
 
 #[cfg(test)]
@@ -53,9 +52,9 @@ mod tests {
             let mut held = Held::new(slots);
             for visit in [0, slots / 3, slots - 1] {
                 held.set(slots - 1, visit);
-                let (first, last) = held.between(slots - 1);
-                assert!((first..=last).contains(&visit));
-                assert_eq!(last - first + 1, width);
+                let least = held.least(slots - 1);
+                assert!((least..=least + held.doubt()).contains(&visit));
+                assert_eq!(held.doubt() + 1, width);
             }
         }
     }

@@ -14,6 +14,7 @@ mod advice;
 mod assignment;
 mod capacity;
 mod contender;
+mod duel;
 mod error;
 mod follow;
 mod hash;

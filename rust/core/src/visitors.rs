@@ -101,11 +101,22 @@ impl Visitors {
             let mut bound = search.begin(group.example.map(usize::from));
             for block in blocks.get(group.blocks.clone()).unwrap_or_default() {
                 let visits = block.visits(first, mask, half);
-                if block.count == BLOCK && least(&visits).into() >= bound {
+                let least = least(&visits).into();
+                if least >= bound {
+                    continue;
+                }
+                // Nearly always only the least matters, and shows it once it is looked at.
+                let near = least.saturating_add(2);
+                for (visit, place) in visits.iter().zip(&block.places).take(block.count) {
+                    if (*visit).into() < near.min(bound) {
+                        bound = search.look(usize::from(*place), (*visit).into());
+                    }
+                }
+                if bound <= near {
                     continue;
                 }
                 for (visit, place) in visits.iter().zip(&block.places).take(block.count) {
-                    if (*visit).into() < bound {
+                    if (near..bound).contains(&(*visit).into()) {
                         bound = search.look(usize::from(*place), (*visit).into());
                     }
                 }
@@ -163,6 +174,7 @@ impl<W: Word> Block<W> {
             let x = x.xor(x.shift(half)).mul(m2[lane]).and(mask);
             visits[lane] = x.xor(x.shift(half)).sub(offset[lane]).mul(m1[lane]).and(mask);
         }
+        visits[self.count.min(BLOCK)..].fill(W::MAX);
         visits
     }
 }

@@ -59,9 +59,6 @@ pub enum Engine {
         endpoints: Vec<String>,
         /// What comes before every key.
         prefix: String,
-        /// The time to live of a member's lease at etcd, in whole seconds; etcd raises what is
-        /// below its own minimum.
-        ttl_seconds: u32,
     },
 }
 

@@ -128,6 +128,7 @@ impl Cluster {
 
 fn found(voters: &[&String], view: &Value, lease: LeaseParameters) {
     let settings = OperatorSettings {
+        etcd: None,
         cluster: "desk".to_owned(),
         voters: voters.iter().map(|voter| (*voter).clone()).collect(),
         tls: None,

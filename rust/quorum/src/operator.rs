@@ -97,13 +97,16 @@ impl Operator {
     /// system gives no event queue to wait on.
     pub fn new(settings: OperatorSettings) -> Result<Self, StartError> {
         let OperatorSettings { cluster, voters, etcd, tls, timeout } = settings;
-        let etcd = etcd
-            .map(|it| EtcdOperator::new(&it.endpoints, tls.as_ref(), &it.prefix, &cluster, timeout))
-            .transpose()?;
         let caller = |address: &String| Caller::new(address, tls.as_ref(), timeout);
         let callers = voters.iter().map(caller).collect::<Result<_, _>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| StartError::Thread { name: "operator", source })?;
+        // Connections to etcd belong to the event loop that they are made in.
+        let inside = runtime.enter();
+        let etcd = etcd
+            .map(|it| EtcdOperator::new(&it.endpoints, tls.as_ref(), &it.prefix, &cluster, timeout))
+            .transpose()?;
+        drop(inside);
         Ok(Self { cluster, tls, timeout, callers, etcd, runtime })
     }
 

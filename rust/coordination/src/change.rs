@@ -7,7 +7,10 @@ use hashroute_core::{Pod, PodId, PodState, Ring, View, Weight};
 
 use crate::error::ChangeError;
 use crate::planted::Planted;
-use crate::record::{Group, Incarnation, Parts, Record, VoterEntry, VoterId, Writer, check_voters};
+use crate::record::{
+    Group, Incarnation, Parts, Record, Since, VoterEntry, VoterId, Writer, check_voters,
+    writers_by_pod,
+};
 
 /// A wish for the next record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,17 +116,22 @@ impl Draft {
         let ring = if same_table(before.view(), &view) {
             before.0.ring.clone()
         } else {
-            Ring::build(view.clone()).ok()
+            match &before.0.ring {
+                Some(ring) => ring.follow(view.clone()).ok(),
+                None => Ring::build(view.clone()).ok(),
+            }
         };
         let draft = Record(Arc::new(Parts {
             cluster: before.0.cluster,
             parameters: before.0.parameters,
             voters: self.voters,
+            by_pod: writers_by_pod(&view, &self.writers),
             view,
             ring,
             writers: self.writers,
             groups: self.groups,
             terms: Vec::new(),
+            since: Since::default(),
         }));
         let (terms, groups) = (draft.terms_after(before, planted), draft.groups_after(before));
         let parts = Arc::try_unwrap(draft.0)

@@ -2,7 +2,7 @@
 
 mod proposals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hashroute_core::{Epoch, Pod, PodId};
@@ -54,7 +54,7 @@ pub struct Member {
     guard: Guard,
     proposer: Proposer,
     /// What each voter last said of leases that have run out.
-    lapsed: BTreeMap<VoterId, Vec<Writer>>,
+    lapsed: Vec<(VoterId, Vec<Writer>)>,
     /// Whether a voter has voted for a record after this one.
     accepted_elsewhere: bool,
     /// The writer that a majority of voters last reported as lapsed.
@@ -67,6 +67,8 @@ pub struct Member {
     asked: bool,
     /// How many tries for the first of them failed.
     tries: u32,
+    /// The record that the last try was for, to try it again as it is.
+    draft: Option<(Change, Record)>,
     takes_part: bool,
     /// Nothing is proposed before this.
     next_proposal: Duration,
@@ -93,13 +95,14 @@ impl Member {
             lease: LeaseHolder::new(now, planted),
             guard: Guard::new(planted),
             proposer: Proposer::new(planted),
-            lapsed: BTreeMap::new(),
+            lapsed: Vec::new(),
             accepted_elsewhere: false,
             suspect: None,
             wishes: VecDeque::new(),
             wished: false,
             asked: false,
             tries: 0,
+            draft: None,
             takes_part: true,
             next_proposal: now,
             ticked_at: now,
@@ -192,14 +195,14 @@ impl Member {
         if !self.takes_part {
             return Vec::new();
         }
-        let mut actions = Vec::new();
-        if let Some(call) = self.lease.tick(now, &self.record) {
+        let call = self.lease.tick(now, &self.record);
+        let mut actions = call.map_or_else(Vec::new, |call| {
             let (epoch, writer) = (self.record.epoch(), self.me.clone());
-            actions.extend(self.to_voters(&match call {
+            self.to_voters(&match call {
                 Call::Renew(sequence) => ToVoter::Renew { epoch, writer, sequence },
                 Call::Probe(sequence) => ToVoter::Probe { epoch, writer, sequence },
-            }));
-        }
+            })
+        });
         let due = self.proposer.tick(now);
         actions.extend(self.carry_out(now, due, dice));
         actions.extend(self.propose_if_due(now, dice));
@@ -278,7 +281,7 @@ impl Member {
         match message {
             FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided } => {
                 if writer == self.me && epoch == self.record.epoch() {
-                    self.lapsed.insert(by, lapsed);
+                    self.reports(by, lapsed);
                     self.lease.renewed(now, by, sequence, &self.record);
                     self.is_undecided(now, undecided);
                 }
@@ -288,7 +291,7 @@ impl Member {
                 if writer == self.me =>
             {
                 let actions = newer.map_or_else(Vec::new, |record| self.install(now, record));
-                self.lapsed.insert(by, lapsed);
+                self.reports(by, lapsed);
                 self.lease.heard(now, by, sequence, &self.record);
                 self.is_undecided(now, undecided);
                 actions
@@ -300,7 +303,7 @@ impl Member {
             FromVoter::Heard { .. } | FromVoter::Refused { .. } => Vec::new(),
             FromVoter::Lapsed { epoch, writers } => {
                 if epoch == self.record.epoch() {
-                    self.lapsed.insert(by, writers);
+                    self.reports(by, writers);
                 }
                 Vec::new()
             }
@@ -313,6 +316,17 @@ impl Member {
                 let next = self.proposer.handle(now, by, &answer);
                 self.carry_out(now, next, dice)
             }
+        }
+    }
+
+    /// What a voter says of leases that have run out takes the place of what it said before.
+    fn reports(&mut self, by: VoterId, lapsed: Vec<Writer>) {
+        if !self.record.has_voter(by) {
+            return;
+        }
+        match self.lapsed.iter_mut().find(|(voter, _)| *voter == by) {
+            Some((_, known)) => *known = lapsed,
+            None => self.lapsed.push((by, lapsed)),
         }
     }
 
@@ -354,6 +368,7 @@ impl Member {
             return Vec::new();
         }
         self.record = record;
+        self.draft = None;
         self.lease.installed(&self.record);
         self.guard.installed();
         self.lapsed.clear();

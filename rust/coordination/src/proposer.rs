@@ -292,10 +292,11 @@ impl Attempt {
             }
             Phase::Preparing { .. } => {}
             Phase::Voting { record, released, .. } => {
-                let losers = self.wish.before.losers(record).into_iter();
-                actions.extend(losers.filter(|writer| !released.contains(writer)).map(|writer| {
+                let losers = self.wish.before.shared_losers(record);
+                let waiting = losers.iter().filter(|writer| !released.contains(writer));
+                actions.extend(waiting.map(|writer| {
                     let message = ToPeer::AskRelease { ballot, record: record.clone() };
-                    ProposerAction::ToPeer(writer.pod, message)
+                    ProposerAction::ToPeer(writer.pod.clone(), message)
                 }));
             }
         }

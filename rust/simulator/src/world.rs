@@ -8,8 +8,6 @@ mod network;
 mod recovery;
 mod voters;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use crate::dice::Dice;
 use crate::invariants::{Observed, Violation};
 use crate::plan::{Clocks, Plan};
 pub(crate) use clients::Effect;
-use event::{Entry, Event};
+use event::{Event, Queue};
 use members::MemberProcess;
 use voters::VoterProcess;
 
@@ -42,7 +40,15 @@ struct Process {
     /// Grows at each start and crash, so that events of a process that is no more are dropped.
     boot: u32,
     paused_until: Duration,
-    wake_at: Duration,
+    /// The timer that is set; none other wakes the process.
+    alarm: Option<Alarm>,
+}
+
+/// A timer: when it is due by the clock of its process, and its number.
+#[derive(Clone, Copy)]
+struct Alarm {
+    at: Duration,
+    number: u64,
 }
 
 /// One cluster.
@@ -51,9 +57,11 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     dice: Dice,
     planted: Planted,
-    queue: BinaryHeap<Reverse<Entry>>,
-    queued: u64,
+    queue: Queue,
     processes: Vec<Process>,
+    /// Where each pod's process is, and each voter.
+    pods: Vec<(PodId, Place)>,
+    voters: Vec<(VoterId, Place)>,
     /// `cut[from][to]`
     cut: Vec<Vec<bool>>,
     /// What clients believe.
@@ -77,9 +85,10 @@ impl World {
         let mut world = Self {
             now: Duration::ZERO,
             processes: Vec::new(),
+            pods: Vec::new(),
+            voters: Vec::new(),
             cut: Vec::new(),
-            queue: BinaryHeap::new(),
-            queued: 0,
+            queue: Queue::default(),
             beliefs: vec![genesis.clone(); CLIENTS],
             groups: Vec::new(),
             named_again: Vec::new(),
@@ -127,10 +136,7 @@ impl World {
 
     /// Lets the next event happen, if it is due before `end`; returns whether one was.
     pub(crate) fn advance(&mut self, end: Duration) -> Result<bool, Violation> {
-        if self.queue.peek().is_none_or(|Reverse(Entry(at, ..))| *at > end) {
-            return Ok(false);
-        }
-        let Some(Reverse(Entry(at, _, event))) = self.queue.pop() else { return Ok(false) };
+        let Some((at, event)) = self.queue.pop(end) else { return Ok(false) };
         self.now = self.now.max(at);
         self.events += 1;
         let latest = self.observed.latest().epoch();
@@ -157,7 +163,7 @@ impl World {
             trace.push(format!("{:>12.6} {place:<9} {event:?}", self.now.as_secs_f64()));
         }
         match event {
-            Event::Wake { place, boot } => self.wake(place, boot),
+            Event::Wake { place, alarm } => self.wake(place, alarm),
             Event::ToVoter { place, from, message } => self.voter_hears(place, from, message),
             Event::FromVoter { place, by, message } => {
                 let dice = self.dice.word();
@@ -193,8 +199,7 @@ impl World {
     }
 
     fn push(&mut self, delay: Duration, event: Event) {
-        self.queued += 1;
-        self.queue.push(Reverse(Entry(self.now + delay, self.queued, event)));
+        self.queue.push(self.now + delay, event);
     }
 
     fn add(&mut self, role: Role) -> Place {
@@ -208,17 +213,21 @@ impl World {
             (Clocks::Worst, Role::Member(_)) => -drift,
         };
         let fast = if self.planted.has(Bug::WildClock) { wild(fast) } else { fast };
+        let place = self.processes.len();
+        match &role {
+            Role::Voter(voter) => self.voters.push((voter.id, place)),
+            Role::Member(member) => self.pods.push((member.pod.id.clone(), place)),
+        }
         self.processes.push(Process {
             clock: Clock::new(zero, fast),
             role,
             boot: 0,
             paused_until: Duration::ZERO,
-            wake_at: Duration::MAX,
+            alarm: None,
         });
-        let places = self.processes.len();
-        self.cut.iter_mut().for_each(|row| row.resize(places, false));
-        self.cut.push(vec![false; places]);
-        places - 1
+        self.cut.iter_mut().for_each(|row| row.resize(place + 1, false));
+        self.cut.push(vec![false; place + 1]);
+        place
     }
 
     fn start(&mut self, place: Place) {
@@ -232,6 +241,7 @@ impl World {
     pub(crate) fn crash(&mut self, place: Place) {
         let process = &mut self.processes[place];
         process.boot += 1;
+        process.alarm = None;
         process.paused_until = Duration::ZERO;
         match &process.role {
             Role::Voter(_) => self.crash_voter(place),
@@ -246,21 +256,24 @@ impl World {
             Role::Member(member) => member.running.as_ref().map(|running| running.deadline()),
         };
         let Some(deadline) = deadline.filter(|deadline| *deadline < Duration::MAX) else { return };
-        let at = process.clock.when(deadline).max(self.now);
-        if at < process.wake_at || process.wake_at <= self.now {
-            process.wake_at = at;
-            let boot = process.boot;
-            // Timers are late by a little, always.
-            let late = self.dice.between(Duration::ZERO, self.plan.timer_late_most);
-            self.push(at - self.now + late, Event::Wake { place, boot });
-        }
-    }
-
-    fn wake(&mut self, place: Place, boot: u32) {
-        if self.processes[place].boot != boot {
+        // One timer is enough: if it is early it is set anew when it fires.
+        if process.alarm.is_some_and(|alarm| alarm.at <= deadline) {
             return;
         }
-        self.processes[place].wake_at = Duration::MAX;
+        let alarm = Alarm { at: deadline, number: self.queue.pushed() };
+        process.alarm = Some(alarm);
+        let at = process.clock.when(deadline).max(self.now);
+        // Timers are late by a little, always.
+        let late = self.dice.between(Duration::ZERO, self.plan.timer_late_most);
+        self.push(at - self.now + late, Event::Wake { place, alarm: alarm.number });
+    }
+
+    fn wake(&mut self, place: Place, alarm: u64) {
+        let set = &mut self.processes[place].alarm;
+        if set.is_none_or(|set| set.number != alarm) {
+            return;
+        }
+        *set = None;
         match &self.processes[place].role {
             Role::Voter(_) => self.with_voter(place, |voter, now| voter.tick(now)),
             Role::Member(_) => {
@@ -271,15 +284,14 @@ impl World {
     }
 
     fn place_of_pod(&self, pod: &PodId) -> Option<Place> {
-        self.processes.iter().position(
-            |process| matches!(&process.role, Role::Member(member) if member.pod.id == *pod),
-        )
+        // Most names are copies of one: to compare where they lie is quicker than what they say.
+        let known = |(id, _): &&(PodId, Place)| std::ptr::eq(id.as_str(), pod.as_str());
+        let found = self.pods.iter().find(known);
+        found.or_else(|| self.pods.iter().find(|(id, _)| id == pod)).map(|(_, place)| *place)
     }
 
     fn place_of_voter(&self, id: VoterId) -> Option<Place> {
-        self.processes
-            .iter()
-            .position(|process| matches!(&process.role, Role::Voter(voter) if voter.id == id))
+        self.voters.iter().find(|(other, _)| *other == id).map(|(_, place)| *place)
     }
 
     fn any_member(&mut self) -> Place {

@@ -113,7 +113,7 @@ impl Member {
         if self.undecided() {
             // Something was released or accepted. That nothing changes can be agreed at once; and
             // if a voter has accepted something else, that is what this try will propose.
-            let record = self.record.next(&Change::Nothing).ok()?;
+            let record = self.next_record(&Change::Nothing).ok()?;
             return Some(self.wish_for(record, true));
         }
         if let Some(writer) = self.dead_writer(now) {
@@ -162,18 +162,23 @@ impl Member {
         // The process before this one of the same pod is presumed dead: so one of two is.
         let mut stop: Vec<Writer> = self.lapsed_writers().collect();
         let mut ask_first = Vec::new();
-        for loser in self.record.losers(&record) {
-            if loser.pod == self.me.pod && loser != self.me {
-                stop.push(loser);
-            } else if !urgent && loser != self.me && !stop.contains(&loser) {
-                ask_first.push(loser);
+        for loser in self.record.shared_losers(&record).iter() {
+            if loser.pod == self.me.pod && *loser != self.me {
+                stop.push(loser.clone());
+            } else if !urgent && *loser != self.me && !stop.contains(loser) {
+                ask_first.push(loser.clone());
             }
         }
         Wish { before: self.record.clone(), record, stop, ask_first }
     }
 
-    fn next_record(&self, change: &Change) -> Result<Record, ChangeError> {
-        self.record.next_planted(change, self.planted)
+    fn next_record(&mut self, change: &Change) -> Result<Record, ChangeError> {
+        if let Some((_, record)) = self.draft.as_ref().filter(|(drafted, _)| drafted == change) {
+            return Ok(record.clone());
+        }
+        let record = self.record.next_planted(change, self.planted)?;
+        self.draft = Some((change.clone(), record.clone()));
+        Ok(record)
     }
 
     /// Whether something was released or accepted by a voter, and not yet decided.
@@ -200,14 +205,15 @@ impl Member {
 
     /// Writers, not this one, whose leases have run out at a majority of voters.
     fn lapsed_writers(&self) -> impl Iterator<Item = Writer> {
-        let writers = self.record.writers().iter();
-        let writers = writers
-            .map(|(pod, incarnation)| Writer { pod: pod.clone(), incarnation: *incarnation });
-        writers.filter(|writer| *writer != self.me).filter(|writer| {
-            let voters = self.lapsed.iter().filter(|(voter, _)| self.record.has_voter(**voter));
-            let lapsed = voters.filter(|(_, lapsed)| lapsed.contains(writer)).count();
-            lapsed >= self.record.majority()
-        })
+        let majority = self.record.majority();
+        let reports = || self.lapsed.iter().map(|(_, lapsed)| lapsed);
+        // Nearly always nobody is reported.
+        let enough = reports().filter(|lapsed| !lapsed.is_empty()).count() >= majority;
+        let writers = self.record.writers_in_order().filter(move |_| enough);
+        let lapsed = move |writer: &&Writer| {
+            reports().filter(|lapsed| lapsed.contains(writer)).count() >= majority
+        };
+        writers.filter(|writer| **writer != self.me).filter(lapsed).cloned()
     }
 
     /// How many writers that are alive come before this one: who proposes first after a failure.

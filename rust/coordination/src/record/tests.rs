@@ -15,6 +15,17 @@ fn with_group() -> Record {
 }
 
 #[test]
+fn what_is_remembered_of_two_records_is_not_said_of_another_pair() {
+    let next = without_a();
+    for _ in 0..2 {
+        assert_eq!(both().losers(&next), [writer("a", 1)]);
+        assert_eq!(next.losers(&next), []);
+        assert_eq!(next.check_follows(&both()), Ok(()));
+        assert!(next.check_follows(&next).is_err());
+    }
+}
+
+#[test]
 fn nobody_owns_anything_before_the_first_process_joins() {
     assert!(slots().all(|slot| first().owner(&slot).is_none()));
     let one = join(&first(), "a", 1);

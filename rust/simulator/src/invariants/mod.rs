@@ -3,6 +3,7 @@
 //! The observer sees everything: true time, every disk, every message. It keeps books of its own
 //! and never asks a state machine what that believes, except whether it would admit a write.
 
+mod chosen;
 mod nothing_forgotten;
 mod one_record;
 mod one_writer;
@@ -12,7 +13,6 @@ mod stale_routes;
 mod store_order;
 mod votes_and_grants;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use hashroute_coordination::{Bug, Change, Record, Resource, VoterState, WriteTag
 use hashroute_core::Epoch;
 
 use crate::world::Effect;
+use chosen::Chosen;
 
 /// A promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +93,7 @@ pub(crate) struct Observed {
     /// Whether only what users would see is checked.
     visible_only: bool,
     /// The record chosen for each epoch, from the first one on.
-    chosen: BTreeMap<Epoch, Record>,
+    chosen: Chosen,
     votes: one_record::Votes,
     store: store_order::Store,
     grants: votes_and_grants::Grants,
@@ -107,7 +108,7 @@ impl Observed {
         Self {
             bug,
             visible_only,
-            chosen: BTreeMap::from([(genesis.epoch(), genesis)]),
+            chosen: Chosen::new(genesis),
             votes: one_record::Votes::default(),
             store: store_order::Store::default(),
             grants: votes_and_grants::Grants::default(),
@@ -119,20 +120,16 @@ impl Observed {
     }
 
     pub(crate) fn genesis(&self) -> &Record {
-        let Some((_, record)) = self.chosen.first_key_value() else {
-            unreachable!("has the first")
-        };
-        record
+        self.chosen.genesis()
     }
 
     pub(crate) fn latest(&self) -> &Record {
-        let Some((_, record)) = self.chosen.last_key_value() else { unreachable!("has the first") };
-        record
+        self.chosen.latest()
     }
 
     /// The latest record, and the one before it.
     pub(crate) fn last_two(&self) -> impl Iterator<Item = &Record> {
-        self.chosen.values().rev().take(2)
+        self.chosen.last_two()
     }
 
     /// A voter's state is on its disk.
@@ -214,7 +211,11 @@ impl Observed {
     }
 
     /// What a writer that goes by `record` owns by it, and later records give to others.
-    pub(crate) fn lost(&self, writer: &Writer, record: &Record) -> Vec<Resource> {
+    pub(crate) fn lost<'a>(
+        &'a self,
+        writer: &'a Writer,
+        record: &'a Record,
+    ) -> impl Iterator<Item = Resource> + 'a {
         one_writer::lost(&self.chosen, writer, record)
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use hashroute_coordination::{Ballot, Record, VoterId, VoterState};
 use hashroute_core::Epoch;
 
+use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
 /// Who accepted what in which ballot.
@@ -16,13 +17,12 @@ pub(crate) struct Votes(BTreeMap<(Epoch, Ballot), (Record, Vec<VoterId>)>);
 /// A voter's vote is durable: does it make a record chosen, and may it?
 pub(crate) fn voted(
     votes: &mut Votes,
-    chosen: &mut BTreeMap<Epoch, Record>,
+    chosen: &mut Chosen,
     state: &VoterState,
 ) -> Option<Violation> {
     let (ballot, record) = state.accepted.as_ref()?;
     let epoch = record.epoch();
-    let (_, before) = chosen.range(..epoch).next_back()?;
-    let before = before.clone();
+    let before = chosen.before(epoch)?;
     let (accepted, voters) =
         votes.0.entry((epoch, *ballot)).or_insert_with(|| (record.clone(), Vec::new()));
     if accepted != record {
@@ -38,21 +38,21 @@ pub(crate) fn voted(
     if before.epoch().next().ok() != Some(epoch) {
         return broken(format!("epoch {epoch} was chosen right after {}", before.epoch()));
     }
-    match chosen.get(&epoch) {
+    match chosen.get(epoch) {
         Some(other) if other != record => {
             broken(format!("two records chosen for epoch {epoch}: {other:?} and {record:?}"))
         }
         Some(_) => None,
         None => {
-            chosen.insert(epoch, record.clone());
+            chosen.push(record.clone());
             None
         }
     }
 }
 
 /// Somebody goes by this record: was it chosen?
-pub(crate) fn goes_by(chosen: &BTreeMap<Epoch, Record>, record: &Record) -> Option<Violation> {
-    match chosen.get(&record.epoch()) {
+pub(crate) fn goes_by(chosen: &Chosen, record: &Record) -> Option<Violation> {
+    match chosen.get(record.epoch()) {
         Some(known) if known == record => None,
         Some(_) | None => broken(format!("{record:?} is installed and was not chosen")),
     }

@@ -3,11 +3,10 @@
 //! Else an operator who drains a pod, sees it done and pulls the plug could be looking at a drain
 //! of last week.
 
-use std::collections::BTreeMap;
-
-use hashroute_coordination::{Change, Record, Writer};
+use hashroute_coordination::{Change, Writer};
 use hashroute_core::Epoch;
 
+use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
 /// Changes asked for, by whom, and the latest epoch at that time.
@@ -23,7 +22,7 @@ impl Changes {
 /// `writer` reports that the change was made at `epoch`.
 pub(crate) fn made(
     changes: &mut Changes,
-    chosen: &BTreeMap<Epoch, Record>,
+    chosen: &Chosen,
     writer: &Writer,
     change: &Change,
     epoch: Epoch,
@@ -38,7 +37,7 @@ pub(crate) fn made(
             "{change:?} was asked for when epoch {latest} was chosen, and made at {epoch}"
         ));
     }
-    let Some(record) = chosen.get(&epoch) else {
+    let Some(record) = chosen.get(epoch) else {
         return broken(format!("{change:?} was made at epoch {epoch}, which is not chosen"));
     };
     let again = record.next(change).ok()?;

@@ -52,7 +52,7 @@ impl World {
         let Role::Member(member) = &mut process.role else { return };
         let Some(running) = &member.running else { return };
         let Ok(term) = running.admit(now, &resource, tag) else { return };
-        let (writer, number) = (running.writer().clone(), self.queued);
+        let (writer, number) = (running.writer().clone(), self.queue.pushed());
         self.observed.admitted(&writer, running.record(), &resource, tag, number);
         member.under_way.insert(number);
         let delay = self.dice.between(Duration::ZERO, self.plan.effect_most);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Ballot, Bug, Change, Incarnation, Member, MemberAction, Record, ToPeer, WriteTag,
+    Ballot, Bug, Change, Incarnation, Member, MemberAction, Record, Resource, ToPeer, WriteTag,
 };
 use hashroute_core::{Pod, PodId};
 
@@ -53,7 +53,7 @@ impl World {
         let (pod, known) = (member.pod.clone(), member.known.clone());
         member.running = Some(Member::new(pod, incarnation, known, now, planted));
         process.boot += 1;
-        process.wake_at = Duration::MAX;
+        process.alarm = None;
     }
 
     /// Effects that have not left the process never will; those that have may still arrive.
@@ -80,7 +80,9 @@ impl World {
             let end = clock.when(end);
             self.observed.lease_grew(member.writer(), member.record(), end);
         }
-        self.carry_out_member(place, actions);
+        if !actions.is_empty() {
+            self.carry_out_member(place, actions);
+        }
         self.schedule_wake(place);
     }
 
@@ -91,11 +93,11 @@ impl World {
         for action in actions {
             match action {
                 MemberAction::ToVoter(to, message) => {
-                    self.member_says_to_voter(place, &writer.pod, to, &message);
+                    self.member_says_to_voter(place, &writer.pod, to, message);
                 }
                 MemberAction::ToPeer(to, message) => {
                     self.observe_release(place, &message);
-                    self.member_says_to_peer(place, &writer.pod, &to, &message);
+                    self.member_says_to_peer(place, &writer.pod, &to, message);
                 }
                 MemberAction::Installed(record) => {
                     self.observed.installed(&writer, &record);
@@ -106,7 +108,7 @@ impl World {
                 }
                 MemberAction::Quiesce(record) => {
                     if let Role::Member(process) = &mut self.processes[place].role {
-                        process.quiescing.push((self.queued, record));
+                        process.quiescing.push((self.queue.pushed(), record));
                     }
                     self.quiesce(place);
                 }
@@ -139,6 +141,9 @@ impl World {
     /// Says every release whose writes have ended.
     pub(super) fn quiesce(&mut self, place: Place) {
         let Role::Member(process) = &mut self.processes[place].role else { return };
+        if process.quiescing.is_empty() {
+            return;
+        }
         let oldest = process.under_way.first().copied().unwrap_or(u64::MAX);
         let ended = process.quiescing.extract_if(.., |(below, _)| oldest >= *below);
         let ended: Vec<_> = ended.collect();
@@ -167,23 +172,25 @@ impl World {
     pub(super) fn probe(&mut self, place: Place) {
         let Role::Member(process) = &self.processes[place].role else { return };
         let Some(member) = &process.running else { return };
-        let (record, now) = (member.record(), self.processes[place].clock.local(self.now));
-        let sound = self.observed.bug.is_none();
-        if record.epoch() >= self.observed.latest().epoch()
-            || (sound && !member.lease().is_valid(now))
-        {
+        let record = member.record();
+        if record.epoch() >= self.observed.latest().epoch() {
             return;
         }
-        let (writer, record) = (member.writer().clone(), record.clone());
-        let admits = |resource: &_| {
+        let now = self.processes[place].clock.local(self.now);
+        let sound = self.observed.bug.is_none();
+        if sound && !member.lease().is_valid(now) {
+            return;
+        }
+        let admits = |resource: &Resource| {
             let term = record.term(resource);
             term.is_some_and(|term| {
                 let tag = WriteTag { epoch: record.epoch(), term };
                 member.admit(now, resource, tag).is_ok()
             })
         };
-        let kept = self.observed.lost(&writer, &record).into_iter().find(admits);
+        let kept = self.observed.lost(member.writer(), record).find(admits);
         if let Some(resource) = kept {
+            let (writer, record) = (member.writer().clone(), record.clone());
             self.observed.would_admit(&writer, &record, &resource);
         }
     }

@@ -14,11 +14,10 @@ impl World {
         from: Place,
         me: &PodId,
         to: VoterId,
-        message: &ToVoter,
+        message: ToVoter,
     ) {
         let Some(place) = self.place_of_voter(to) else { return };
-        let event = || Event::ToVoter { place, from: me.clone(), message: message.clone() };
-        self.send(from, place, event);
+        self.send(from, place, Event::ToVoter { place, from: me.clone(), message });
     }
 
     pub(super) fn member_says_to_peer(
@@ -26,29 +25,29 @@ impl World {
         from: Place,
         me: &PodId,
         to: &PodId,
-        message: &ToPeer,
+        message: ToPeer,
     ) {
         let Some(place) = self.place_of_pod(to) else { return };
-        let event = || Event::ToPeer { place, from: me.clone(), message: message.clone() };
-        self.send(from, place, event);
+        self.send(from, place, Event::ToPeer { place, from: me.clone(), message });
     }
 
-    pub(super) fn voter_says(&mut self, from: Place, to: &PodId, message: &FromVoter) {
+    pub(super) fn voter_says(&mut self, from: Place, to: &PodId, message: FromVoter) {
         let Role::Voter(voter) = &self.processes[from].role else { return };
         let by = voter.id;
         let Some(place) = self.place_of_pod(to) else { return };
-        self.send(from, place, || Event::FromVoter { place, by, message: message.clone() });
+        self.send(from, place, Event::FromVoter { place, by, message });
     }
 
-    fn send(&mut self, from: Place, to: Place, event: impl Fn() -> Event) {
+    fn send(&mut self, from: Place, to: Place, event: Event) {
         if self.cut[from][to] || self.one_in(self.plan.loss_per_mille) {
             return;
         }
-        let copies = if self.one_in(self.plan.duplicates_per_mille) { 2 } else { 1 };
-        for _ in 0..copies {
+        if self.one_in(self.plan.duplicates_per_mille) {
             let delay = self.delay();
-            self.push(delay, event());
+            self.push(delay, event.clone());
         }
+        let delay = self.delay();
+        self.push(delay, event);
     }
 
     /// How long a message takes.

@@ -59,7 +59,7 @@ impl World {
     /// still be under way.
     pub(super) fn run_to_recovery(&mut self) -> Result<(), Violation> {
         let mut waiting: Option<Vec<Resource>> = None;
-        let mut end = self.plan.heal_at + FIRST_LOOK;
+        let mut end = self.plan.look_at;
         while end <= self.plan.end_at {
             while self.advance(end)? {}
             let latest = self.observed.latest().clone();
@@ -140,7 +140,5 @@ fn all_drained(latest: &Record) -> bool {
         && pods.iter().any(|pod| pod.state == PodState::Draining)
 }
 
-/// By then the lease has ended of whoever the lasting fault has struck.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// So often it is looked whether resources are writable.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);

@@ -63,7 +63,7 @@ impl World {
         self.observed.voter_starts(&disk);
         voter.running = Some(Voter::with_planted(disk, now, planted));
         process.boot += 1;
-        process.wake_at = Duration::MAX;
+        process.alarm = None;
     }
 
     /// Of the writes to the disk that were under way, the first few are durable and the others are
@@ -121,18 +121,19 @@ impl World {
             | ToVoter::Prepare { .. }
             | ToVoter::Install { .. } => Vec::new(),
         };
-        let before = self.vote_at(place).map(|(ballot, _)| ballot);
+        let before = self.vote_at(place).map(|(ballot, _)| *ballot);
         self.with_voter(place, |voter, now| voter.handle(now, from, message));
-        if let Some((_, state)) = self.vote_at(place).filter(|it| before != Some(it.0)) {
+        let voted = self.vote_at(place).filter(|(ballot, _)| before != Some(**ballot));
+        if let Some(state) = voted.map(|(_, state)| state.clone()) {
             self.observed.votes(self.now, &state, &released);
         }
     }
 
     /// The vote of the voter that runs here, if it has voted for the next epoch.
-    fn vote_at(&self, place: Place) -> Option<(Ballot, VoterState)> {
+    fn vote_at(&self, place: Place) -> Option<(&Ballot, &VoterState)> {
         let Role::Voter(process) = &self.processes[place].role else { return None };
         let state = process.running.as_ref()?.state();
-        state.accepted.as_ref().map(|(ballot, _)| (*ballot, state.clone()))
+        state.accepted.as_ref().map(|(ballot, _)| (ballot, state))
     }
 
     /// A voter that knows nothing tells who asks it to send what there is to know.
@@ -143,7 +144,7 @@ impl World {
             return;
         };
         let message = FromVoter::Refused { writer, sequence, refusal: Refusal::Ahead };
-        self.voter_says(place, to, &message);
+        self.voter_says(place, to, message);
     }
 
     /// What comes after a state to be made durable waits until it is.
@@ -164,7 +165,7 @@ impl World {
                 }
                 VoterAction::Send { to, message } => {
                     self.observe_grant(place, &message);
-                    self.voter_says(place, &to, &message);
+                    self.voter_says(place, &to, message);
                 }
             }
         }

@@ -150,6 +150,9 @@ impl Guard {
         if self.released.len() >= RELEASES_MOST {
             return Release::Refused;
         }
+        if self.planted.has(Bug::ReleaseForgotten) {
+            self.released.clear();
+        }
         let asked = BTreeMap::from([(by.clone(), ballot)]);
         self.released.push(Released { record: record.clone(), asked, quiesced: false });
         Release::Begun

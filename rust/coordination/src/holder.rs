@@ -90,6 +90,20 @@ impl LeaseHolder {
         }
     }
 
+    /// Since when a majority has been looked for, if none is heard.
+    #[must_use]
+    pub fn looking_since(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Renewing { .. } => None,
+            Phase::Probing { since, .. } => Some(since),
+        }
+    }
+
+    /// The voters that granted a renewal sent since then.
+    pub fn granted_since(&self, since: Duration) -> impl Iterator<Item = VoterId> {
+        self.granted.iter().filter(move |(_, sent)| *sent >= since).map(|(voter, _)| *voter)
+    }
+
     /// When [`LeaseHolder::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Duration {

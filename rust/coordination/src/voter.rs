@@ -50,6 +50,8 @@ pub struct Voter {
     held: Option<Hold>,
     /// The ballot promised last, while its proposer can be heard: others wait for it.
     standing: Option<Standing>,
+    /// How many ballots were promised before that one for the same epoch.
+    ballots: u32,
     planted: Planted,
 }
 
@@ -93,7 +95,8 @@ impl Voter {
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
         let (watches, held, standing) = (Vec::new(), None, None);
-        let mut voter = Self { state, watches, quiet_until, held, standing, planted };
+        let ballots = 0;
+        let mut voter = Self { state, watches, quiet_until, held, standing, ballots, planted };
         voter.watch_writers(now);
         voter
     }
@@ -130,7 +133,8 @@ impl Voter {
         pods.map(|pod| send(pod, message.clone())).collect()
     }
 
-    /// Handles a message.
+    /// Handles a message. `now` must have been read after the message arrived: a guard that starts
+    /// at an earlier reading could end before the lease that rests on it.
     pub fn handle(&mut self, now: Duration, from: PodId, message: ToVoter) -> Vec<VoterAction> {
         match message {
             ToVoter::Renew { epoch, writer, sequence } => {
@@ -179,7 +183,7 @@ impl Voter {
     /// Why this writer's renewal is not granted, if it is not.
     fn refusal(&self, now: Duration, epoch: Epoch, writer: &Writer) -> Option<Refusal> {
         let installed = &self.state.installed;
-        if epoch < installed.epoch() {
+        if epoch < installed.epoch() && !self.planted.has(Bug::OldEpochGranted) {
             return Some(Refusal::Behind(installed.clone()));
         }
         if epoch > installed.epoch() {
@@ -241,6 +245,9 @@ impl Voter {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
+        if self.standing.is_some_and(|standing| standing.ballot != ballot) {
+            self.ballots += 1;
+        }
         let since = self.standing.filter(|it| it.ballot == ballot).map_or(now, |it| it.since);
         self.standing = Some(Standing { ballot, since, heard: now });
         self.held = Some(Hold { writers: stop, until: since + self.parameters().ttl * 2 });
@@ -285,7 +292,12 @@ impl Voter {
             return Duration::ZERO;
         }
         let losers = self.state.installed.shared_losers(record);
-        let live = losers.iter().filter(|writer| !released.contains(writer));
+        let taken_over = |writer: &Writer| {
+            self.planted.has(Bug::RestartTakesOver)
+                && record.writers().contains_key(&writer.pod)
+                && !record.names(writer)
+        };
+        let live = losers.iter().filter(|it| !released.contains(it) && !taken_over(it));
         live.filter_map(|writer| match self.watch(writer) {
             Some(watch) if watch.renounced => None,
             Some(watch) => watch.guarded_until.max(Some(self.quiet_until)),
@@ -318,6 +330,7 @@ impl Voter {
         self.state.accepted = None;
         self.held = None;
         self.standing = None;
+        self.ballots = 0;
         self.watch_writers(now);
         vec![self.persist()]
     }
@@ -363,11 +376,13 @@ impl Voter {
     }
 
     /// The ballot of another proposer that is still at work. A matter of progress, not of safety:
-    /// without it proposers of different wishes would outbid each other for ever.
+    /// without it proposers of different wishes would outbid each other for ever. The more ballots
+    /// came to nothing the longer each is waited for: disks or links may be slow.
     fn busy_with(&self, now: Duration, ballot: Ballot) -> Option<Ballot> {
         let standing = self.standing.filter(|it| it.ballot.proposer != ballot.proposer)?;
-        let at_work = now < standing.heard + PROPOSER_SILENCE;
-        let in_time = now < standing.since + self.parameters().quiet_time() * 2;
+        let patience = 1 << self.ballots.min(PATIENCE_DOUBLINGS);
+        let at_work = now < standing.heard + PROPOSER_SILENCE * patience;
+        let in_time = now < standing.since + self.parameters().quiet_time() * 2 * patience;
         (at_work && in_time).then_some(standing.ballot)
     }
 
@@ -400,8 +415,10 @@ fn send(to: PodId, message: FromVoter) -> VoterAction {
     VoterAction::Send { to, message }
 }
 
-/// A proposer at work repeats itself more often than this.
+/// A proposer at work that is not answered repeats itself more often than this.
 const PROPOSER_SILENCE: Duration = Duration::from_millis(75);
+/// So often is the time doubled: who waits too long for the dead writes too late..
+const PATIENCE_DOUBLINGS: u32 = 1;
 
 /// The smallest time that passes between two readings that differ.
 const GRAIN: Duration = Duration::from_nanos(1);

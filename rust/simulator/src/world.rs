@@ -62,6 +62,10 @@ pub(crate) struct World {
     /// Where each pod's process is, and each voter.
     pods: Vec<(PodId, Place)>,
     voters: Vec<(VoterId, Place)>,
+    /// Processes of pods beside their own: see [`Kind::Twin`].
+    ///
+    /// [`Kind::Twin`]: crate::plan::Kind::Twin
+    twins: Vec<(PodId, Place)>,
     /// `cut[from][to]`
     cut: Vec<Vec<bool>>,
     /// What clients believe.
@@ -87,6 +91,7 @@ impl World {
             processes: Vec::new(),
             pods: Vec::new(),
             voters: Vec::new(),
+            twins: Vec::new(),
             cut: Vec::new(),
             queue: Queue::default(),
             beliefs: vec![genesis.clone(); CLIENTS],
@@ -110,8 +115,8 @@ impl World {
             };
             world.add(Role::Voter(Box::new(VoterProcess::new(entry.id, Some(disk)))));
         }
-        for pod in genesis.view().pods() {
-            let process = MemberProcess::new(pod.clone(), genesis.clone());
+        for index in 0..world.plan.members {
+            let process = MemberProcess::new(pod(index), genesis.clone());
             world.add(Role::Member(Box::new(process)));
         }
         for place in 0..world.processes.len() {
@@ -119,7 +124,7 @@ impl World {
         }
         for index in 0..world.plan.groups {
             let name: Arc<str> = Arc::from(format!("gateway-{index}"));
-            let candidates = genesis.view().pods().iter().map(|pod| pod.id.clone()).collect();
+            let candidates = world.pods.iter().map(|(pod, _)| pod.clone()).collect();
             world.groups.push(Arc::clone(&name));
             world.wish(world.plan.voters, &Change::AddGroup { name, candidates });
         }
@@ -175,9 +180,7 @@ impl World {
             Event::Restart { place } => self.start(place),
             Event::Crash { place } => self.crash_for_a_while(place),
             Event::ClientWrites => self.client_writes(),
-            Event::WriteArrives { place, resource, tag } => {
-                self.write_arrives(place, resource, tag);
-            }
+            Event::WriteArrives { place, write } => self.write_arrives(place, write),
             Event::EffectLeaves { place, boot, effect } => self.effect_leaves(place, boot, effect),
             Event::EffectArrives { place, boot, effect } => {
                 self.observed.store(&effect);
@@ -216,6 +219,9 @@ impl World {
         let place = self.processes.len();
         match &role {
             Role::Voter(voter) => self.voters.push((voter.id, place)),
+            Role::Member(member) if member.is_twin => {
+                self.twins.push((member.pod.id.clone(), place));
+            }
             Role::Member(member) => self.pods.push((member.pod.id.clone(), place)),
         }
         self.processes.push(Process {
@@ -290,8 +296,26 @@ impl World {
         found.or_else(|| self.pods.iter().find(|(id, _)| id == pod)).map(|(_, place)| *place)
     }
 
-    fn place_of_voter(&self, id: VoterId) -> Option<Place> {
+    /// Where every process of the pod is that may run.
+    fn places_of_pod(&self, pod: &PodId) -> impl Iterator<Item = Place> + use<> {
+        let twins = self.twins.iter().filter(|(id, _)| id == pod).map(|(_, place)| *place);
+        let twins: Vec<Place> = twins.collect();
+        self.place_of_pod(pod).into_iter().chain(twins)
+    }
+
+    fn is_twin(&self, place: Place) -> bool {
+        matches!(&self.processes[place].role, Role::Member(member) if member.is_twin)
+    }
+
+    pub(crate) fn place_of_voter(&self, id: VoterId) -> Option<Place> {
         self.voters.iter().find(|(other, _)| *other == id).map(|(_, place)| *place)
+    }
+
+    /// The record that the process of a pod goes by, if it runs.
+    #[cfg(test)]
+    pub(crate) fn record_at(&self, place: Place) -> Option<&Record> {
+        let Role::Member(member) = &self.processes[place].role else { return None };
+        member.running.as_ref().map(hashroute_coordination::Member::record)
     }
 
     fn any_member(&mut self) -> Place {
@@ -316,7 +340,7 @@ fn wild(fast: i64) -> i64 {
 
 fn genesis(plan: &Plan) -> Record {
     let entries = (0..plan.voters).map(|index| entry(index as u128)).collect();
-    let pods = (0..plan.members).map(pod).collect();
+    let pods = (0..plan.known).map(pod).collect();
     let parameters = Parameters::new(plan.slots, 0.05, 0).unwrap_or_default();
     let genesis = View::new(Epoch::new(1), parameters, pods)
         .map_err(Into::into)
@@ -325,7 +349,7 @@ fn genesis(plan: &Plan) -> Record {
     genesis
 }
 
-fn entry(index: u128) -> VoterEntry {
+pub(crate) fn entry(index: u128) -> VoterEntry {
     VoterEntry { id: VoterId(index), address: format!("voter-{index}") }
 }
 

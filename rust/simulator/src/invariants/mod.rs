@@ -4,6 +4,8 @@
 //! and never asks a state machine what that believes, except whether it would admit a write.
 
 mod chosen;
+mod guard_terms;
+mod lease_held;
 mod nothing_forgotten;
 mod one_record;
 mod one_writer;
@@ -29,6 +31,8 @@ pub enum Invariant {
     OneRecord,
     /// No write is admitted by one who may have been replaced.
     OneWriter,
+    /// The terms under which guards admit writes of a resource never fall.
+    GuardTerms,
     /// A store sees no term fall, and each term's writes are its owner's.
     StoreOrder,
     /// The agreed changes are one history, in the order of real time.
@@ -39,6 +43,8 @@ pub enum Invariant {
     Releases,
     /// A voter votes only when what it granted has run out, and grants nothing against its vote.
     VotesAndGrants,
+    /// Who admits a write holds a lease.
+    LeaseHeld,
     /// A lease ends before the guards of a majority do.
     LeasesWithinGuards,
     /// No promise, vote or record is forgotten.
@@ -56,6 +62,7 @@ impl Invariant {
             self,
             Self::OneRecord
                 | Self::OneWriter
+                | Self::GuardTerms
                 | Self::StoreOrder
                 | Self::Register
                 | Self::StaleRoutes
@@ -87,6 +94,13 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Who admitted a write, by which record, and its number.
+pub(crate) struct Admission<'a> {
+    pub(crate) writer: &'a Writer,
+    pub(crate) record: &'a Record,
+    pub(crate) number: u64,
+}
+
 /// Everything that an all-seeing observer knows.
 pub(crate) struct Observed {
     pub(crate) bug: Option<Bug>,
@@ -95,6 +109,8 @@ pub(crate) struct Observed {
     /// The record chosen for each epoch, from the first one on.
     chosen: Chosen,
     votes: one_record::Votes,
+    guard_terms: guard_terms::Terms,
+    leases: lease_held::Leases,
     store: store_order::Store,
     grants: votes_and_grants::Grants,
     disks: nothing_forgotten::Disks,
@@ -110,6 +126,8 @@ impl Observed {
             visible_only,
             chosen: Chosen::new(genesis),
             votes: one_record::Votes::default(),
+            guard_terms: guard_terms::Terms::default(),
+            leases: lease_held::Leases::default(),
             store: store_order::Store::default(),
             grants: votes_and_grants::Grants::default(),
             disks: nothing_forgotten::Disks::default(),
@@ -165,10 +183,12 @@ impl Observed {
     /// The process of this writer has renounced.
     pub(crate) fn renounced(&mut self, writer: &Writer) {
         self.grants.renounced(writer);
+        self.leases.renounced(writer);
     }
 
     /// The lease of `writer`, who goes by `record`, now ends at this true time.
     pub(crate) fn lease_grew(&mut self, writer: &Writer, record: &Record, end: Duration) {
+        self.leases.grew(writer, end);
         let violation = votes_and_grants::lease_grew(&self.grants, writer, record, end);
         self.note(violation);
     }
@@ -193,20 +213,25 @@ impl Observed {
         self.note(violation);
     }
 
-    /// A guard admitted a write with this tag.
+    /// A guard admitted a write with this tag, under this term.
     pub(crate) fn admitted(
         &mut self,
-        writer: &Writer,
-        record: &Record,
+        now: Duration,
+        by: &Admission<'_>,
         resource: &Resource,
         tag: WriteTag,
-        effect: u64,
+        term: Epoch,
     ) {
+        let Admission { writer, record, number } = *by;
         let violation = one_writer::admitted(&self.chosen, writer, record, resource);
+        self.note(violation);
+        let violation = self.guard_terms.admitted(resource, term);
+        self.note(violation);
+        let violation = self.leases.admitted(now, writer, resource);
         self.note(violation);
         let violation = stale_routes::admitted(record, resource, tag);
         self.note(violation);
-        let violation = self.releases.admitted(writer, resource, effect);
+        let violation = self.releases.admitted(writer, resource, number);
         self.note(violation);
     }
 

@@ -3,9 +3,10 @@
 //! each be right.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hashroute_coordination::{Ballot, Record, VoterId, VoterState};
-use hashroute_core::Epoch;
+use hashroute_coordination::{Ballot, Record, Resource, VoterId, VoterState};
+use hashroute_core::{Epoch, Slot};
 
 use super::chosen::Chosen;
 use super::{Invariant, Violation};
@@ -44,10 +45,37 @@ pub(crate) fn voted(
         }
         Some(_) => None,
         None => {
+            let violation = follows(before, record);
             chosen.push(record.clone());
-            None
+            violation
         }
     }
+}
+
+/// What a record must have in common with the one before it, worked out once more: at most one
+/// voter is another; a resource has its old term if its writer is the same, and begins a new one if
+/// not; and a pod that owns slots has a writer.
+fn follows(before: &Record, record: &Record) -> Option<Violation> {
+    let epoch = record.epoch();
+    let replaced = record.voters().iter().filter(|entry| !before.has_voter(entry.id)).count();
+    if replaced > 1 || record.voters().len() != before.voters().len() {
+        return broken(format!("epoch {epoch} replaces {replaced} voters at once"));
+    }
+    let pods = record.view().pods().iter();
+    let mut owners = pods.filter(|pod| pod.state.owns_slots()).map(|pod| &pod.id);
+    if let Some(pod) = owners.find(|pod| !record.writers().contains_key(pod)) {
+        return broken(format!("epoch {epoch} gives slots to {pod}, which has no writer"));
+    }
+    let slots = (0..record.view().parameters().slots()).map(|slot| Resource::Slot(Slot::new(slot)));
+    let groups = record.groups().iter().map(|group| Resource::Group(Arc::clone(&group.name)));
+    let wrong = |resource: &Resource| {
+        let owner = record.writer_of(resource);
+        let stays = owner.is_some() && owner == before.writer_of(resource);
+        let expected = before.term(resource).filter(|_| stays).unwrap_or(epoch);
+        record.term(resource) != Some(expected)
+    };
+    let resource = slots.chain(groups).find(wrong)?;
+    broken(format!("epoch {epoch} has a wrong term for {resource:?}"))
 }
 
 /// Somebody goes by this record: was it chosen?

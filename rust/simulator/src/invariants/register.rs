@@ -3,19 +3,26 @@
 //! Else an operator who drains a pod, sees it done and pulls the plug could be looking at a drain
 //! of last week.
 
+use std::collections::BTreeSet;
+
 use hashroute_coordination::{Change, Writer};
 use hashroute_core::Epoch;
 
 use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
-/// Changes asked for, by whom, and the latest epoch at that time.
+/// What was asked for and what was made.
 #[derive(Default)]
-pub(crate) struct Changes(Vec<(Writer, Change, Epoch)>);
+pub(crate) struct Changes {
+    /// Changes asked for, by whom, and the latest epoch at that time.
+    asked: Vec<(Writer, Change, Epoch)>,
+    /// The epochs at which changes were made: one change each.
+    made: BTreeSet<Epoch>,
+}
 
 impl Changes {
     pub(crate) fn asked(&mut self, writer: &Writer, change: &Change, latest: Epoch) {
-        self.0.push((writer.clone(), change.clone(), latest));
+        self.asked.push((writer.clone(), change.clone(), latest));
     }
 }
 
@@ -28,14 +35,17 @@ pub(crate) fn made(
     epoch: Epoch,
 ) -> Option<Violation> {
     let broken = |seen: String| Some(Violation::new(Invariant::Register, seen));
-    let place = changes.0.iter().position(|(by, wish, _)| by == writer && wish == change);
-    let Some((_, _, latest)) = place.map(|place| changes.0.remove(place)) else {
+    let place = changes.asked.iter().position(|(by, wish, _)| by == writer && wish == change);
+    let Some((_, _, latest)) = place.map(|place| changes.asked.remove(place)) else {
         return broken(format!("{change:?} was made, and nobody asked {writer:?} for it"));
     };
     if epoch <= latest {
         return broken(format!(
             "{change:?} was asked for when epoch {latest} was chosen, and made at {epoch}"
         ));
+    }
+    if !changes.made.insert(epoch) {
+        return broken(format!("{change:?} was made at epoch {epoch}, and another one was too"));
     }
     let Some(record) = chosen.get(epoch) else {
         return broken(format!("{change:?} was made at epoch {epoch}, which is not chosen"));

@@ -5,11 +5,11 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::time::Duration;
 
-use hashroute_coordination::{FromVoter, Resource, ToPeer, ToVoter, VoterId, WriteTag};
+use hashroute_coordination::{FromVoter, ToPeer, ToVoter, VoterId};
 use hashroute_core::PodId;
 
 use super::Place;
-use super::clients::Effect;
+use super::clients::{Effect, Write};
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -48,8 +48,7 @@ pub(super) enum Event {
     ClientWrites,
     WriteArrives {
         place: Place,
-        resource: Resource,
-        tag: WriteTag,
+        write: Write,
     },
     /// The process hands the effect of an admitted write to the network.
     EffectLeaves {

@@ -8,10 +8,14 @@ use hashroute_coordination::{
 };
 use hashroute_core::{Pod, PodId};
 
+use super::event::Event;
 use super::{Place, Role, World};
 
 pub(super) struct MemberProcess {
     pub(super) pod: Pod,
+    /// Whether it runs beside the pod's own process.
+    pub(super) is_twin: bool,
+    has_run: bool,
     pub(super) running: Option<Member>,
     /// Admitted writes that have not ended, by number.
     pub(super) under_way: BTreeSet<u64>,
@@ -28,6 +32,8 @@ impl MemberProcess {
     pub(super) fn new(pod: Pod, known: Record) -> Self {
         Self {
             pod,
+            is_twin: false,
+            has_run: false,
             running: None,
             under_way: BTreeSet::new(),
             last_incarnation: None,
@@ -35,6 +41,12 @@ impl MemberProcess {
             quiescing: Vec::new(),
             asked_in: BTreeMap::new(),
         }
+    }
+
+    /// Another process of the same pod, that knows where the cluster began.
+    pub(super) fn twin(&self, known: &Record) -> Self {
+        let twin = Self::new(self.pod.clone(), known.clone());
+        Self { is_twin: true, last_incarnation: self.last_incarnation, ..twin }
     }
 }
 
@@ -44,9 +56,10 @@ impl World {
         let (planted, process) = (self.planted, &mut self.processes[place]);
         let now = process.clock.local(self.now);
         let Role::Member(member) = &mut process.role else { return };
-        if member.running.is_some() {
+        if member.running.is_some() || (member.is_twin && member.has_run) {
             return;
         }
+        member.has_run = true;
         let reused = member.last_incarnation.filter(|_| planted.has(Bug::IncarnationReused));
         let incarnation = reused.unwrap_or(fresh);
         member.last_incarnation = Some(incarnation);
@@ -73,8 +86,9 @@ impl World {
         let clock = self.processes[place].clock;
         let Role::Member(process) = &mut self.processes[place].role else { return };
         let Some(member) = &mut process.running else { return };
-        let before = member.lease().end();
+        let (before, took_part) = (member.lease().end(), member.takes_part());
         let actions = act(member, clock.local(self.now));
+        let is_over = took_part && !member.takes_part();
         if let Some(end) = member.lease().end().filter(|end| Some(*end) != before) {
             // The first instant at which it is over: it is valid at every one before.
             let end = clock.when(end);
@@ -82,6 +96,12 @@ impl World {
         }
         if !actions.is_empty() {
             self.carry_out_member(place, actions);
+        }
+        if is_over {
+            // It renounced, its pod was removed, or is another process's: its supervisor ends it
+            // after a moment, and starts the next one.
+            let lives = self.dice.between(Duration::ZERO, Duration::from_millis(300));
+            self.push(lives, Event::Crash { place });
         }
         self.schedule_wake(place);
     }

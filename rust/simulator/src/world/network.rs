@@ -27,15 +27,27 @@ impl World {
         to: &PodId,
         message: ToPeer,
     ) {
-        let Some(place) = self.place_of_pod(to) else { return };
-        self.send(from, place, Event::ToPeer { place, from: me.clone(), message });
+        if self.twins.is_empty() {
+            let Some(place) = self.place_of_pod(to) else { return };
+            return self.send(from, place, Event::ToPeer { place, from: me.clone(), message });
+        }
+        for place in self.places_of_pod(to) {
+            let (from_pod, message) = (me.clone(), message.clone());
+            self.send(from, place, Event::ToPeer { place, from: from_pod, message });
+        }
     }
 
     pub(super) fn voter_says(&mut self, from: Place, to: &PodId, message: FromVoter) {
         let Role::Voter(voter) = &self.processes[from].role else { return };
         let by = voter.id;
-        let Some(place) = self.place_of_pod(to) else { return };
-        self.send(from, place, Event::FromVoter { place, by, message });
+        if self.twins.is_empty() {
+            let Some(place) = self.place_of_pod(to) else { return };
+            return self.send(from, place, Event::FromVoter { place, by, message });
+        }
+        for place in self.places_of_pod(to) {
+            let message = message.clone();
+            self.send(from, place, Event::FromVoter { place, by, message });
+        }
     }
 
     fn send(&mut self, from: Place, to: Place, event: Event) {
@@ -62,6 +74,16 @@ impl World {
     /// Whether a fault of this chance in a thousand happens now. None does once all is healed.
     fn one_in(&mut self, per_mille: usize) -> bool {
         !self.healed && self.dice.per_mille(per_mille)
+    }
+
+    /// One process does not hear the other any more.
+    pub(crate) fn cut_one_way(&mut self, from: Place, to: Place) {
+        self.cut[from][to] = true;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mend_one_way(&mut self, from: Place, to: Place) {
+        self.cut[from][to] = false;
     }
 
     /// Nobody hears this process any more.

@@ -164,7 +164,7 @@ impl Operator {
         Ok(record)
     }
 
-    /// Makes a change, given as JSON with one key: `{"drain": {"pod": …}}`, `{"remove": {"pod": …}}`,
+    /// Makes a change, given as JSON with one key: `{"drain": {"pod": …}}`, `{"activate": {"pod": …}}`, `{"remove": {"pod": …}}`,
     /// `{"reweight": {"pod": …, "weight": …}}`, `{"lead": {"group": …, "leader": … or null}}`,
     /// `{"add_group": {"name": …, "candidates": […]}}`, `{"replace_voter": {"old": id or address,
     /// "new": address}}`. Asks one process after another until one can be reached that can do it,

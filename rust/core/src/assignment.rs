@@ -44,7 +44,6 @@ pub(crate) fn assign(
     slots: u32,
     times: Times<'_>,
     contenders: &[Contender],
-    visitors: &Visitors,
     capacities: &[u32],
 ) -> Assignment {
     let mut race = Race {
@@ -72,7 +71,7 @@ pub(crate) fn assign(
         end = end.saturating_add((WINDOW / weight * longer).max(1));
         race.run_until(end);
     }
-    race.finish(visitors);
+    race.finish();
     let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
     Assignment { owners: race.owners, held: race.held, counts, latest: race.latest }
 }
@@ -88,7 +87,7 @@ const WINDOWS_MAX: usize = 8;
 /// The race ends when the free slots, each scored for every contender, are cheaper than more
 /// visits in vain: a slot costs as much as this many pairs, and a visit as much as this many.
 const PAIRS_EXTRA: usize = 32;
-const PAIRS_FACTOR: usize = 4;
+const PAIRS_FACTOR: usize = 6;
 
 struct Race<'a> {
     slots: u32,
@@ -241,19 +240,21 @@ impl Race<'_> {
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
-    fn finish(&mut self, visitors: &Visitors) {
+    fn finish(&mut self) {
         let left: Vec<u32> =
             (0..self.slots).filter(|slot| self.owners[*slot as usize] == NOBODY).collect();
-        let mut running = (0_u16..).zip(&self.room).filter(|(_, room)| **room > 0);
-        if let (Some((only, _)), None) = (running.next(), running.next()) {
+        let running = (0..=u16::MAX).zip(&self.room).filter(|(_, room)| **room > 0);
+        let running: Vec<u16> = running.map(|(place, _)| place).collect();
+        if let [only] = running[..] {
             let order = self.contenders[usize::from(only)].permutation;
             for slot in left {
                 self.give(slot, order.visit(slot), only);
             }
             return;
         }
-        let visits: Vec<(u16, u32, u32)> =
-            left.into_iter().filter_map(|slot| self.first_visit(visitors, slot)).collect();
+        let visitors = Visitors::of(self.slots, self.contenders, running.into_iter());
+        let first = |slot| self.first_visit(&visitors, slot);
+        let visits: Vec<(u16, u32, u32)> = left.into_iter().filter_map(first).collect();
         let mut wanted = vec![0_u32; self.contenders.len()];
         for (place, ..) in &visits {
             wanted[usize::from(*place)] += 1;
@@ -270,7 +271,7 @@ impl Race<'_> {
         while let Some(Reverse((_, (place, visit, slot)))) = visits.pop() {
             if self.room[usize::from(place)] > 0 {
                 self.give(slot, visit, place);
-            } else if let Some(visit) = self.first_visit(visitors, slot) {
+            } else if let Some(visit) = self.first_visit(&visitors, slot) {
                 visits.push(Reverse(self.ranked(visit)));
             }
         }

@@ -12,8 +12,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::assignment::{Assignment, NOBODY};
-use crate::contender::{Contender, Visit};
-use crate::duel::Duels;
+use crate::contender::Contender;
+use crate::duel::{Duels, Weights};
 use crate::held::Held;
 use crate::logarithm::Times;
 use crate::ring::Ring;
@@ -157,15 +157,6 @@ impl<'a> Change<'a> {
     }
 }
 
-impl Batch {
-    /// The slots of the visits that were not looked at.
-    #[inline]
-    fn left(&self) -> &[u32] {
-        let lane = |visit: u32| visit.wrapping_sub(self.start) as usize;
-        self.slots.get(lane(self.first)..lane(self.end)).unwrap_or_default()
-    }
-}
-
 /// Calls `found` with each slot of a contender, in the order of its visits.
 fn each_owned(ring: &Ring, pod: &Contender, latest: u32, mut found: impl FnMut(u32)) {
     let owners = ring.owners();
@@ -222,59 +213,64 @@ impl Table<'_> {
             .max()
             .unwrap_or(u64::MAX);
         self.running = (0..self.staying).collect();
+        let all = self.all.clone();
+        let weights = Weights::of(&all);
         while let Some(place) = self.running.pop() {
-            self.run(place, last);
+            self.run(place, last, &weights);
         }
     }
 
     /// Lets one contender go on until it is full or has made all visits. After the time `last`
     /// no slot can be won, since no owner visits one as late.
-    fn run(&mut self, place: usize, last: u64) {
+    fn run(&mut self, place: usize, last: u64, weights: &Weights<'_>) {
         let pod = self.all[place];
-        let mut duels = Duels::new(self.times, pod, self.held.doubt());
+        let mut duels = Duels::new(self.times, pod, weights, self.held.doubt());
+        let mut lanes = [0; BATCH as usize];
         while self.counts[place] < self.limits[place] && self.next_visits[place] < self.slots {
             let first = self.next_visits[place];
             if pod.time_around(self.times, first).0 > last {
                 self.next_visits[place] = self.slots;
                 return;
             }
-            let mut batch = Batch {
-                slots: pod.permutation.slots(first),
-                start: first,
-                first,
-                end: self.slots.min(first + BATCH).min(duels.begin(first)),
-            };
-            while self.counts[place] < self.limits[place]
-                && let Some((visit, slot)) = self.next_won(&mut duels, &mut batch)
-            {
-                self.win(place, visit, slot);
+            let end = self.slots.min(first + BATCH).min(duels.begin(first));
+            self.next_visits[place] = end;
+            let slots = pod.permutation.slots(first);
+            let open = self.open_lanes(&slots, end - first, duels.floor(first), &mut lanes);
+            for lane in lanes.iter().take(open) {
+                let visit = first.wrapping_add(u32::from(*lane));
+                let slot = slots[usize::from(*lane) % slots.len()];
+                if self.wins(&duels, visit, slot) {
+                    self.win(place, visit, slot);
+                    if self.counts[place] == self.limits[place] {
+                        self.next_visits[place] = visit + 1;
+                        break;
+                    }
+                }
             }
-            self.next_visits[place] = batch.first;
         }
     }
 
-    /// The next visit of a batch that is before that of the slot's owner, with its slot. All visits
-    /// up to it are taken from the batch.
+    /// Which of the first `count` slots have an owner whose visit has at least this number: writes
+    /// their lanes down and returns how many they are. Without a branch, as in the race.
     #[inline(never)]
-    fn next_won(&self, duels: &mut Duels<'_>, batch: &mut Batch) -> Option<(u32, u32)> {
-        let (owners, all) = (self.owners.as_slice(), self.all.as_slice());
-        let mut visit = batch.first;
-        for slot in batch.left() {
-            let owner = owners.get(*slot as usize).copied().unwrap_or(NOBODY);
-            let other = all[usize::from(owner)];
-            let (rule, least) = (duels.rule(visit, other), self.held.least(*slot));
-            if !rule.loses_to(least) {
-                let challenge = Visit { by: duels.pod(), number: visit };
-                if rule.beats(least) || challenge.is_before_that_of(other, *slot, self.times) {
-                    let won = (visit, *slot);
-                    batch.first = visit.wrapping_add(1);
-                    return Some(won);
-                }
-            }
-            visit = visit.wrapping_add(1);
+    fn open_lanes(&self, slots: &Slots, count: u32, floor: u32, lanes: &mut Lanes) -> usize {
+        let mut open = 0_usize;
+        for (lane, slot) in (0..).zip(slots.get(..count as usize).unwrap_or(slots)) {
+            lanes[open % lanes.len()] = lane;
+            open = open.wrapping_add(usize::from(self.held.least(*slot) >= floor));
         }
-        batch.first = batch.end;
-        None
+        open
+    }
+
+    /// Whether a visit of the block is before that of the owner of the slot.
+    #[inline]
+    fn wins(&self, duels: &Duels<'_>, visit: u32, slot: u32) -> bool {
+        let owner = self.all[usize::from(self.owners[slot as usize])];
+        let (rule, least) = (duels.rule(visit, owner), self.held.least(slot));
+        if rule.loses_to(least) {
+            return false;
+        }
+        rule.beats(least) || duels.visit(visit).is_before_that_of(owner, slot, self.times)
     }
 
     /// Gives the slot of a visit to its visitor, and lets its owner go on if that was full.
@@ -359,15 +355,9 @@ impl Table<'_> {
 /// How many visits of a contender are looked up together.
 const BATCH: u32 = 32;
 
-/// Some visits of one contender.
-struct Batch {
-    /// From the visit `start` on.
-    slots: [u32; BATCH as usize],
-    start: u32,
-    /// The first that was not looked at, and the first after the batch.
-    first: u32,
-    end: u32,
-}
+/// The slots of a batch, by lane, and some lanes of one.
+type Slots = [u32; BATCH as usize];
+type Lanes = [u8; BATCH as usize];
 
 /// A view has fewer pods than a `u16` can count.
 fn place_number(place: usize) -> u16 {

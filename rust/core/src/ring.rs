@@ -227,8 +227,7 @@ impl Entrants {
     }
 
     fn assign(&self, logarithm: &Logarithm) -> Assignment {
-        let Self { contenders, capacities, visitors } = self;
-        assign(logarithm.slots(), logarithm.times(), contenders, visitors, capacities)
+        assign(logarithm.slots(), logarithm.times(), &self.contenders, &self.capacities)
     }
 
     /// The ring of this assignment, with everything by pod of the view.

@@ -56,9 +56,19 @@ pub(crate) trait Search {
 }
 
 impl Visitors {
+    /// Of all contenders.
     pub(crate) fn new(slots: u32, contenders: &[Contender]) -> Self {
+        Self::of(slots, contenders, (0..=u16::MAX).zip(contenders).map(|(place, _)| place))
+    }
+
+    /// Of those at some places.
+    pub(crate) fn of(
+        slots: u32,
+        contenders: &[Contender],
+        places: impl Iterator<Item = u16>,
+    ) -> Self {
         let weight = |place: &u16| contenders[usize::from(*place)].weight;
-        let mut order: Vec<u16> = (0..=u16::MAX).zip(contenders).map(|(place, _)| place).collect();
+        let mut order: Vec<u16> = places.collect();
         order.sort_by_key(weight);
         let of_one_weight = order.chunk_by(|one, other| weight(one) == weight(other));
         let (together, alone): (Vec<_>, Vec<_>) =

@@ -52,7 +52,7 @@ impl Cluster {
                     "ttl_us": micros(lease.ttl), "renewal_interval_us": micros(lease.renewal_interval),
                     "drift_ppm": lease.drift_ppm, "margin_us": micros(lease.margin),
                 },
-                "tls": null, "priority": "ordinary", "stale_after_ms": 300,
+                "tls": null, "priority": "ordinary", "stale_after_ms": 2000,
                 "stall_check_ms": 0, "force": true,
             })
         };

@@ -11,7 +11,7 @@ SETUP := $(VENV)/.setup
 BUILD := $(VENV)/.build
 CARGO := cargo
 CARGO_FLAGS := --locked
-RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find rust proto -name '*.rs' -o -name Cargo.toml -o -name '*.proto') Cargo.toml Cargo.lock
 
 .PHONY: help setup build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
 

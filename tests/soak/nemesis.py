@@ -1,7 +1,7 @@
-"""What goes wrong, one thing after another, and what it takes until the pod's keys are written again.
+"""What goes wrong, one thing after another, and how long the pod's keys stay unwritten.
 
-Each fault hits the pod that the caller names. It returns when the other pod writes the keys that the
-faulty one had, heals what it broke, and waits until both pods write again.
+Each fault hits one pod. It is over when the other pod writes the keys that the faulty one had; then
+what was broken is healed, and the next one waits until both pods write again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Fault:
     pod: str
     at: float
     resumed_after: float
-    """Until the last of the pod's keys had a write acknowledged: by the other pod if that is to take
-    over. In seconds."""
+    """Until the last of the pod's keys had a write acknowledged: by the other pod if that is to
+    take over. In seconds."""
     is_failover: bool
 
 
@@ -186,7 +186,7 @@ class Nemesis:
         """What the service has in hand reaches the store when another pod has long taken over."""
         service = f"service-{pod}"
         self._cluster.signal(service, signal.SIGSTOP)
-        time.sleep(0.02)
+        time.sleep(0.02)  # a fault lasts; not a poll
         at = self._strike(pod, signal.SIGKILL)
 
         def heal() -> None:
@@ -222,7 +222,7 @@ class Nemesis:
             peer, hosts = self._dice.choice(self._peers(pod)), self._cluster.hosts
             pair = (pod, peer) if self._dice.random() < 0.5 else (peer, pod)
             hosts.cut(*pair)
-            time.sleep(self._dice.uniform(0.005, 0.04))
+            time.sleep(self._dice.uniform(0.005, 0.04))  # a fault lasts; not a poll
             hosts.heal(*pair)
-            time.sleep(self._dice.uniform(0.0, 0.03))
+            time.sleep(self._dice.uniform(0.0, 0.03))  # a fault lasts; not a poll
         return at

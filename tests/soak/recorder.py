@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from hashroute import _hashroute
 from hashroute.config import load
 from hashroute.config.settings import node_settings_of

@@ -1,7 +1,8 @@
 """Clients that write all the time, and note how each write ended.
 
-A program: ``python -m tests.soak.writers ROUTER LOG KEYS``; it runs until it is told to end (SIGTERM),
-and finishes the writes under way. Unmodified grpcio: all it knows is the address of the router.
+A program: ``python -m tests.soak.writers ROUTER LOG KEYS``; it runs until it is told to end
+(SIGTERM), and finishes the writes under way. Unmodified grpcio: all it knows is the address of the
+router.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from tests.soak.service import METHOD
 
 DEADLINE_SECONDS = 5.0
 INTERVAL_SECONDS = 0.040
-"""Between two writes of a key. Whether the one before was answered does not matter: who waits for an
-answer that a dead pod owes him learns nothing of the next writer."""
+"""Between two writes of a key. Whether the one before was answered does not matter: who waits for
+an answer that a dead pod owes him learns nothing of the next writer."""
 OUTSTANDING_MAX = 1_000
 
 
@@ -72,15 +73,17 @@ def main(router: str, log: str, count: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     keys = [f"key-{number}" for number in range(int(count))]
     pace = INTERVAL_SECONDS / len(keys)
-    with Path(log).open("a", buffering=1, encoding="utf-8") as stream:
-        with grpc.insecure_channel(router) as channel:
-            writer = Writer(channel, stream)
-            print("ready", flush=True)
-            for number, key in zip(itertools.count(), itertools.cycle(keys), strict=False):
-                writer.send(key, number)
-                if over.wait(pace):
-                    break
-            writer.finish()
+    with (
+        Path(log).open("a", buffering=1, encoding="utf-8") as stream,
+        grpc.insecure_channel(router) as channel,
+    ):
+        writer = Writer(channel, stream)
+        print("ready", flush=True)
+        for number, key in zip(itertools.count(), itertools.cycle(keys), strict=False):
+            writer.send(key, number)
+            if over.wait(pace):
+                break
+        writer.finish()
 
 
 if __name__ == "__main__":

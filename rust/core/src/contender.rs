@@ -270,8 +270,9 @@ macro_rules! word {
             const MAX: Self = Self::MAX;
 
             #[inline]
+            #[allow(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
             fn low(number: u32) -> Self {
-                (number & u32::from(Self::MAX)) as Self
+                number as Self
             }
 
             #[inline]

@@ -5,15 +5,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
-use crate::assignment::NOBODY;
-
 /// How many pods after the owner are kept.
 pub(crate) const KEPT: usize = 3;
 
 /// Slots that are this many apart share a place: 512 KiB are enough for any number of slots.
 const PLACES_MAX: u32 = 1 << 16;
 
-/// The heirs of the slots that somebody asked for, as indices of pods, [`NOBODY`] behind the last.
+/// The heirs of the slots that somebody asked for, as indices of pods, 65,535 behind the last.
 /// Nothing is allocated before the first.
 pub(crate) struct Heirs {
     places: u32,
@@ -33,7 +31,7 @@ impl Heirs {
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<[u16; KEPT]> {
         let kept = self.kept.get()?;
-        let word = kept.get((slot & (self.places - 1)) as usize)?.load(Ordering::Relaxed);
+        let word = kept.get(place(slot, kept.len()))?.load(Ordering::Relaxed);
         let [first, second, third, tag] = parts(word);
         (tag == tag_of(slot)).then_some([first, second, third])
     }
@@ -45,7 +43,8 @@ impl Heirs {
         let word = [tag_of(slot), third, second, first]
             .into_iter()
             .fold(0, |word, part| word << 16 | u64::from(part));
-        if let Some(place) = self.kept.get_or_init(empty).get((slot & (self.places - 1)) as usize) {
+        let kept = self.kept.get_or_init(empty);
+        if let Some(place) = kept.get(place(slot, kept.len())) {
             place.store(word, Ordering::Relaxed);
         }
     }
@@ -57,15 +56,22 @@ fn parts(word: u64) -> [u16; 4] {
     [0, 16, 32, 48].map(|shift| ((word >> shift) & 0xFFFF) as u16)
 }
 
-/// There are at most 2^24 slots, so this is neither 0 nor beyond 16 bits.
+/// Where a slot is kept among so many places, a power of two.
+#[inline]
+fn place(slot: u32, places: usize) -> usize {
+    slot as usize & places.wrapping_sub(1)
+}
+
+/// There are at most 2^24 slots, so this is from 1 to 256.
 #[inline]
 fn tag_of(slot: u32) -> u16 {
-    u16::try_from((slot >> 16) + 1).unwrap_or(NOBODY)
+    (((slot >> 16) & 0xFF) as u16).wrapping_add(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assignment::NOBODY;
 
     #[test]
     fn heirs_are_kept_until_a_slot_of_the_same_place_comes() {

@@ -24,7 +24,7 @@ impl Held {
     #[inline]
     pub(crate) fn set(&mut self, slot: u32, visit: u32) {
         if let Some(number) = self.numbers.get_mut(slot as usize) {
-            *number = ((visit >> self.dropped_bits) & u32::from(u16::MAX)) as u16;
+            *number = ((visit >> self.dropped_bits) & 0xFFFF) as u16;
         }
     }
 

@@ -20,18 +20,12 @@ use crate::visitors::Search;
 pub struct Preference<'a> {
     ring: &'a Ring,
     slot: u32,
+    /// How many pods were given, and the first of them and those that come next, [`NOBODY`] where
+    /// there are none or nobody asked.
     given: usize,
-    order: Order,
-}
-
-#[derive(Clone, Debug)]
-enum Order {
-    /// Only the owner has been asked for.
-    Owner,
-    /// The next pods, [`NOBODY`] behind the last.
-    Early([u16; KEPT]),
-    /// All that are left.
-    Rest(vec::IntoIter<u16>),
+    first: [u16; 1 + KEPT],
+    /// All that are left after those, if somebody asked.
+    rest: Option<vec::IntoIter<u16>>,
 }
 
 impl Ring {
@@ -46,27 +40,25 @@ impl Ring {
     #[must_use]
     pub fn preference(&self, slot: Slot) -> Preference<'_> {
         let mask = u32::try_from(self.owners().len()).unwrap_or(u32::MAX).wrapping_sub(1);
-        Preference { ring: self, slot: slot.get() & mask, given: 0, order: Order::Owner }
+        let first = [self.owner(slot).get(), NOBODY, NOBODY, NOBODY];
+        Preference { ring: self, slot: slot.get() & mask, given: 0, first, rest: None }
     }
 }
 
 impl Preference<'_> {
     /// The first pods after the owner.
-    #[inline]
-    fn early(&self) -> [u16; KEPT] {
-        let heirs = &self.ring.parts().heirs;
-        heirs.get(self.slot).unwrap_or_else(|| {
-            let found = Successors::of(self.ring.parts(), self.slot, self.ring.owners());
-            heirs.keep(self.slot, found);
-            found
-        })
+    #[cold]
+    #[inline(never)]
+    fn find_early(&self) -> [u16; KEPT] {
+        let found = Successors::of(self.ring.parts(), self.slot, self.ring.owners());
+        self.ring.parts().heirs.keep(self.slot, found);
+        found
     }
 
     /// All that has not been given yet.
-    #[cold]
-    fn rest(&self) -> Order {
+    fn rest(&self) -> vec::IntoIter<u16> {
         let parts = self.ring.parts();
-        let owner = self.ring.owner(Slot::new(self.slot));
+        let owner = PodIndex::new(self.first[0]);
         let ranking = Ranking::new(parts, self.slot, owner);
         let mut ranks: Vec<(bool, Rank)> = (0..=u16::MAX)
             .zip(&parts.contenders)
@@ -82,23 +74,21 @@ impl Preference<'_> {
             pods.partition(|pod| seen.insert(parts.zones[usize::from(*pod)]));
         order.extend(repeated);
         order.drain(..self.given);
-        Order::Rest(order.into_iter())
+        order.into_iter()
     }
 
     /// What comes after the owner and what is kept.
+    #[cold]
+    #[inline(never)]
     fn next_of_rest(&mut self) -> Option<PodIndex> {
         if self.given == self.ring.parts().contenders.len() {
             return None;
         }
-        if !matches!(self.order, Order::Rest(_)) {
-            self.order = self.rest();
-        }
-        let next = match &mut self.order {
-            Order::Rest(pods) => pods.next()?,
-            Order::Owner | Order::Early(_) => return None,
-        };
+        let mut rest = self.rest.take().unwrap_or_else(|| self.rest());
+        let next = rest.next();
+        self.rest = Some(rest);
         self.given += 1;
-        Some(PodIndex::new(next))
+        next.map(PodIndex::new)
     }
 }
 
@@ -107,15 +97,12 @@ impl Iterator for Preference<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<PodIndex> {
-        if self.given == 0 {
-            self.given = 1;
-            return Some(self.ring.owner(Slot::new(self.slot)));
+        if self.given == 1 {
+            let kept = self.ring.parts().heirs.get(self.slot);
+            let [first, second, third] = kept.unwrap_or_else(|| self.find_early());
+            self.first = [self.first[0], first, second, third];
         }
-        if let Order::Owner = self.order {
-            self.order = Order::Early(self.early());
-        }
-        if let Order::Early(pods) = &self.order
-            && let Some(pod) = pods.get(self.given - 1)
+        if let Some(pod) = self.first.get(self.given)
             && *pod != NOBODY
         {
             self.given += 1;

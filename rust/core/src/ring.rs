@@ -17,7 +17,7 @@ use crate::heirs::Heirs;
 use crate::held::Held;
 use crate::id::{PodIndex, Slot};
 use crate::logarithm::Logarithm;
-use crate::view::View;
+use crate::view::{Parameters, View};
 use crate::visitors::Visitors;
 
 /// The owners of all slots of one view: immutable, and cheap to clone.
@@ -26,9 +26,10 @@ use crate::visitors::Visitors;
 /// parameters: not of history, order, process, platform or language.
 #[derive(Clone)]
 pub struct Ring {
-    /// What a lookup reads, beside the table: kept here to save it a hop.
+    /// All that a lookup reads: kept here to save it a hop.
     owners: Arc<[u16]>,
-    shift: u32,
+    /// How many of the [`HIGH_BITS`] of a hash do not belong to the slot.
+    spare_bits: u32,
     parts: Arc<Parts>,
 }
 
@@ -112,9 +113,11 @@ impl Ring {
     /// The slot of a key whose [`hash_key`] is `hash`: its high bits.
     #[inline]
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "the shift leaves at most 24 bits")]
+    #[allow(clippy::cast_possible_truncation, reason = "24 bits are left")]
     pub fn slot_of_hash(&self, hash: u64) -> Slot {
-        Slot::new(hash.wrapping_shr(self.shift) as u32)
+        // The first shift is the same for all rings: then the compiler leaves out what the end of
+        // the hash does to lower bits.
+        Slot::new(((hash >> (u64::BITS - HIGH_BITS)) as u32).wrapping_shr(self.spare_bits))
     }
 
     /// The pod that owns `slot`, taken modulo the number of slots. One load, no lock.
@@ -130,7 +133,9 @@ impl Ring {
     #[inline]
     #[must_use]
     pub fn owner_of_key(&self, key: &[u8]) -> PodIndex {
-        self.owner(self.slot(key))
+        // The slot of a key is always in range, which saves what `owner` does to other slots.
+        let slot = self.slot(key).get() as usize;
+        PodIndex::new(self.owners.get(slot).copied().unwrap_or_default())
     }
 
     /// The owners of all slots, as places in the view's pods.
@@ -208,6 +213,9 @@ impl Ring {
     }
 }
 
+/// As many bits of a hash as the largest number of slots has.
+const HIGH_BITS: u32 = Parameters::SLOTS_MAX.trailing_zeros();
+
 /// The pods of a view that may own slots, and how many each may own.
 struct Entrants {
     contenders: Vec<Contender>,
@@ -268,7 +276,7 @@ impl Entrants {
             contenders,
             logarithm,
         };
-        Ring { owners, shift: u64::BITS - slots.trailing_zeros(), parts: Arc::new(parts) }
+        Ring { owners, spare_bits: HIGH_BITS - slots.trailing_zeros(), parts: Arc::new(parts) }
     }
 }
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import SECONDS_MAX
+from tests.integration.postgres import IS_INSTALLED, Postgres
+from tests.integration.processes import SECONDS_MAX, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fenced_store.py"
+SQL = EXAMPLE.with_suffix(".sql")
 
 
 @pytest.fixture
@@ -61,3 +63,38 @@ def test_the_store_takes_the_same_term_and_higher_ones_and_never_a_lower_one(exa
     assert (store.term(5), store.term(6), store.term(7)) == (9, 1, None)
     store.close()
     other.close()
+
+
+# Where the server is not installed there is nothing to ask it; SQLite is asked everywhere.
+POSTGRES = [Postgres] if IS_INSTALLED else []
+
+
+@pytest.mark.parametrize("server", POSTGRES)
+def test_postgresql_refuses_the_same_also_at_the_same_time(server):
+    def write(value, writer, term):
+        return f"SELECT write_price('k', '{value}', '{writer}', 5, {term})"
+
+    with server() as database:
+        _, errors = database.run(SQL.read_text("utf-8"))
+        assert errors == ""
+        assert database.run(write("1", "a", 7))[1] == ""
+        assert database.run(write("2", "a", 7))[1] == ""
+        # The newer owner is in the middle of its transaction when the older one comes.
+        newer = subprocess.Popen(
+            database.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        newer.stdin.write(f"BEGIN;\n{write('3', 'b', 9)};\nSELECT 'in the middle';\n")
+        newer.stdin.flush()
+        while newer.stdout.readline() != "in the middle\n":
+            pass
+        older = subprocess.Popen(
+            database.command("--command", write("4", "a", 8)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        until(lambda: database.run(waits)[0] == "1", "the older one waits for the newer")
+        newer.communicate("COMMIT;\n", SECONDS_MAX)
+        assert "fenced: term 8 of slot 5" in older.communicate(timeout=SECONDS_MAX)[1]
+        assert database.run("SELECT value, writer FROM price")[0] == "3|b"
+        assert database.run("SELECT slot, term FROM fence")[0] == "5|9"

@@ -85,7 +85,7 @@ impl EtcdOperator {
         let message = message.map_err(|_| WireError::Missing { field: "record" });
         let record = message.and_then(|message| codec.record(&message));
         record.map(Some).map_err(|error| ChangeFailed::Told {
-            code: "record_unreadable".into(),
+            code: "record_malformed".into(),
             message: format!("etcd has a record that this release cannot read: {error}"),
         })
     }
@@ -104,7 +104,7 @@ impl EtcdOperator {
             return Ok(present);
         }
         Err(ChangeFailed::Told {
-            code: "other_founding".into(),
+            code: "founded_already".into(),
             message: format!(
                 "etcd has a record of cluster {:?} that was founded with other settings: nothing was \
                  changed; use another name, or remove its keys if the cluster is gone for good",

@@ -2,8 +2,8 @@
 # Fuzzes every parser of bytes from outside, each for SECONDS (default 60): tools/fuzz.sh [SECONDS] [TARGET...]
 #
 # Exit codes: 0 nothing found, 1 a target failed (its input lies in fuzz/artifacts/), 2 could not run.
-# Without a nightly compiler, `cargo test -p hashroute-dataplane --test fuzz` runs the same bodies
-# on a bounded number of mutated seeds.
+# Without a nightly compiler, `cargo test -p hashroute-dataplane --test fuzz` and
+# `cargo test -p hashroute-quorum fuzzing` run the same bodies on a bounded number of mutated seeds.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 

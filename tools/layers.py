@@ -41,9 +41,11 @@ ROOMS: dict[str, set[str]] = {
 # Rooms that are for development alone: no other may use them, not even in its tests.
 DEVELOPMENT = {"hashroute-simulator"}
 
-# A feature of a room -> the only rooms that may turn it on. Wrong protocols are for the simulator.
+# A feature of a room -> the only rooms that may turn it on. Wrong protocols are for the simulator,
+# fuzz bodies for the workspace of the fuzzers.
 FEATURES: dict[tuple[str, str], set[str]] = {
     ("hashroute-coordination", "planted"): {"hashroute-simulator"},
+    ("hashroute-quorum", "fuzzing"): set(),
 }
 
 # Library -> the rooms that may name it. The sans-IO rooms stay so because nothing that
@@ -65,7 +67,7 @@ KEEPERS: dict[str, set[str]] = {
 
 # The sans-IO rooms list every library they may use at all.
 CLOSED: dict[str, set[str]] = {
-    "hashroute-core": {"serde", "serde_json", "thiserror", "xxhash-rust"},
+    "hashroute-core": {"once_cell", "serde", "serde_json", "thiserror", "xxhash-rust"},
     "hashroute-coordination": {"thiserror", "hashroute-core"},
     "hashroute-dataplane": {"bytes", "serde", "thiserror", "hashroute-core"},
 }

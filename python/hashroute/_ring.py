@@ -6,10 +6,11 @@ import html
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Literal, SupportsIndex, TypeAlias
 
 from hashroute._hashroute import Ring as NativeRing
 from hashroute._hashroute import View
+from hashroute._plan import Move, Plan, Step
 from hashroute.errors import ArgumentTypeError, FewSlotsWarning, UnknownPodError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["Key", "Move", "Plan", "Pod", "PodState", "Pods", "Ring", "Step"]
 PodState = Literal["joining", "active", "draining", "down"]
 """``joining`` and ``active`` pods own slots; ``draining`` and ``down`` ones own none."""
 
+OWNING_STATES = frozenset({"joining", "active"})
 SLOTS_DEFAULT = 65_536
 EPSILON_DEFAULT = 0.05
 # One step then moves 1.6 % of the default slots: small beside what a pod's cache can absorb.
@@ -49,36 +51,6 @@ class Pod:
     state: PodState = "active"
     grpc: str | None = None
     zmq: str | None = None
-
-
-class Move(NamedTuple):
-    """One slot that changes hands."""
-
-    slot: int
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Moves that are made together; the table after them is within the load bound (P3)."""
-
-    moves: tuple[Move, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The way from one ring to another, in steps of a bounded number of moves.
-
-    Attributes:
-        steps: in the order in which they must be made; empty if nothing moves.
-        moved_slots: how many slots have another owner at the end.
-        least_slots: how many any assignment would have to move for this change.
-    """
-
-    steps: tuple[Step, ...]
-    moved_slots: int
-    least_slots: int
 
 
 Key: TypeAlias = str | bytes | bytearray | memoryview | SupportsIndex
@@ -220,23 +192,66 @@ class Ring(NativeRing):
         """
         return self._of(self.view.with_state(pod, state), self)
 
-    def plan(self, to: Ring, *, slots_per_step: int | None = SLOTS_PER_STEP_DEFAULT) -> Plan:
+    def plan(
+        self,
+        to: Ring,
+        *,
+        slots_per_step: int | None = SLOTS_PER_STEP_DEFAULT,
+        warm_up_steps: int = 1,
+    ) -> Plan:
         """Returns the steps that turn this ring's table into that of ``to``.
 
-        Each step makes at most ``slots_per_step`` moves and leaves a table within the load bound;
-        None asks for a single step, as after a failure.
+        Each step leaves a table in which no pod is above its load bound, the larger of its two
+        for a pod that is in both rings. A pod that owns slots here and is ``down`` in ``to`` has
+        failed: its slots go to those that are left in the first step, whatever the limits below,
+        and the rest of the change follows. (Then the bound among those that are left counts too.)
+
+        Args:
+            to: the ring to arrive at.
+            slots_per_step: the most moves in a step; None asks for a single step. From one zone
+                come at most half of them, so that no zone is emptied at once.
+            warm_up_steps: in how many steps, at least, a pod takes its share that owns nothing
+                here: none of them gives it more than its share divided by this, rounded up.
+                Fewer slots a step may make it more steps.
 
         Raises:
-            PlanError: the rings differ in slots, or no plan of such steps exists.
+            PlanError: the rings differ in slots, or no plan of such steps exists; it says why.
+            ParameterError, ArgumentTypeError: a limit is not an int of at least 1.
         """
         if not isinstance(to, Ring):
             raise ArgumentTypeError(f"to must be the Ring to arrive at, not {type(to).__name__}")
-        native = self.plan_to(to, slots_per_step)
+        without = self._without_failed(to)
+        if without is None:
+            whole = self.plan_to(to, slots_per_step, warm_up_steps)
+            parts = [whole]
+        else:
+            whole = self.plan_to(to, None, 1)
+            parts = [
+                self.plan_to(without, None, 1),
+                without.plan_to(to, slots_per_step, warm_up_steps),
+            ]
         return Plan(
-            steps=tuple(Step(tuple(map(Move._make, moves))) for moves in native.steps()),
-            moved_slots=native.moved_slots,
-            least_slots=native.least_slots,
+            steps=tuple(
+                Step(tuple(map(Move._make, moves))) for part in parts for moves in part.steps()
+            ),
+            moved_slots=whole.moved_slots,
+            least_slots=whole.least_slots,
+            digest_before=self.digest,
+            digest_after=to.digest,
         )
+
+    def _without_failed(self, to: Ring) -> NativeRing | None:
+        """Returns this ring with the pods down that failed on the way to ``to``, if any did."""
+        owned = self.shares()
+        failed = {pod.id for pod in to.pods if pod.state == "down" and owned.get(pod.id)}
+        if not failed:
+            return None
+        if all(pod.id in failed for pod in self.pods if pod.state in OWNING_STATES):
+            return to  # Nobody is left to take anything over but those who are new.
+        view = self.view
+        for pod in failed:
+            view = view.with_state(pod, "down")
+        return NativeRing(view, self)
 
     @classmethod
     def _of(cls, view: View, before: Ring | None = None) -> Self:

@@ -15,6 +15,7 @@ Neither class is safe for writers in several threads at once; lookups beside loo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from typing import Any
 
@@ -198,11 +199,10 @@ class HashRing:
     nodes = conf
 
     @property
-    def distribution(self) -> dict[str, int]:
+    def distribution(self) -> Counter[str]:
         """The number of slots that each node owns."""
-        counts = dict.fromkeys(self._conf, 0)
-        for nodename in self._owners():
-            counts[nodename] += 1
+        counts = Counter(dict.fromkeys(self._conf, 0))
+        counts.update(self._owners())
         return counts
 
     @property

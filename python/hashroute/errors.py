@@ -250,10 +250,16 @@ class ConfigurationFileError(ConfigurationError):
 
 
 class PlanError(ConfigurationError):
-    """No plan of such steps exists between the two rings; the message says why."""
+    """No such plan exists, or this one belongs to another ring; the message says why."""
 
     code = "plan"
-    situations = ("slots_differ", "zero_slots_per_step", "no_slack")
+    situations = (
+        "slots_differ",
+        "zero_slots_per_step",
+        "zero_warm_up_steps",
+        "no_slack",
+        "other_ring",
+    )
 
 
 class SettingError(ConfigurationError):
@@ -467,6 +473,9 @@ class ChangeRefusedError(RequestError):
         "unknown_group",
         "duplicate_group",
         "not_a_candidate",
+        "not_the_leader",
+        "no_other_candidate",
+        "voters_unheard",
         "no_writer",
         "already_writer",
         "changes_waiting",

@@ -121,7 +121,8 @@ class QuorumEvents:
     def _record(self, record: dict[str, Any]) -> None:
         self._epoch = record["epoch"]
         pods = {pod["id"]: pod["state"] for pod in record["view"]["pods"]}
-        facts = {"epoch": self._epoch, "digest": record["digest"], "voters": len(record["voters"])}
+        digest = record["digest"] or "none"
+        facts = {"epoch": self._epoch, "digest": digest, "voters": len(record["voters"])}
         _log.info("record", extra={"facts": facts})
         now = {pod: (process, pods.get(pod, "gone")) for pod, process in record["writers"].items()}
         for pod in sorted({*now, *self._writers}):
@@ -164,8 +165,8 @@ class QuorumEvents:
         now = {re.sub(r"[0-9.]+", "#", text): text for text in warnings}
         for trouble, text in now.items():
             if trouble not in self._warnings:
-                _log.warning("warning", extra={"facts": {"begins": text}})
+                _log.warning("trouble", extra={"facts": {"begins": text}})
         for trouble, text in self._warnings.items():
             if trouble not in now:
-                _log.info("warning over", extra={"facts": {"was": text}})
+                _log.info("trouble over", extra={"facts": {"was": text}})
         self._warnings = now

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import zlib
 from collections import Counter
+from collections.abc import Iterator, KeysView
+from importlib import metadata
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import uhashring
@@ -22,6 +28,94 @@ def public(kind: type) -> set[str]:
 
 def test_the_ring_has_every_public_name_of_uhashring() -> None:
     assert public(uhashring.HashRing) | {"hashi"} <= public(HashRing)
+
+
+class Redis(dict[str, str]):
+    """As much of a Redis client as the README of uhashring uses."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__()
+        self.host = host
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        del self[key]
+
+
+def readme_blocks() -> list[str]:
+    """The Python of uhashring's README, as its package carries it; not the bare dict in it."""
+    text = str(metadata.metadata("uhashring").get_payload())
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if "from uhashring import HashRing" in block]
+
+
+def run_as_documented(block: str, ring: type, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.setitem(sys.modules, "uhashring", SimpleNamespace(HashRing=ring))
+    monkeypatch.setitem(
+        sys.modules, "mmh3", SimpleNamespace(hash=lambda key: zlib.crc32(key.encode()) - 2**31)
+    )
+    namespace: dict[str, object] = {"redis": SimpleNamespace(StrictRedis=Redis)}
+    exec(compile(block, "README of uhashring", "exec"), namespace)  # noqa: S102 - a locked package
+    return namespace
+
+
+def test_the_readme_of_uhashring_is_where_it_was() -> None:
+    assert len(readme_blocks()) >= 6
+
+
+@pytest.mark.parametrize("block", [b for b in readme_blocks() if "'ketama'" not in b])
+def test_what_the_readme_of_uhashring_shows_runs_unchanged(
+    block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = run_as_documented(block, uhashring.HashRing, monkeypatch)
+    their_text = capsys.readouterr().out
+    ours = run_as_documented(block, HashRing, monkeypatch)
+    our_text = capsys.readouterr().out
+    one, other = cast("tuple[uhashring.HashRing, HashRing]", (theirs["hr"], ours["hr"]))
+    assert list(one.get_nodes()) == other.get_nodes()
+    assert one.nodes.keys() == other.nodes.keys()
+    assert {name: conf["weight"] for name, conf in one.conf.items()} == {
+        name: conf["weight"] for name, conf in other.conf.items()
+    }
+    for name in ("target_node", "conf"):
+        assert type(theirs.get(name)) is type(ours.get(name))
+    assert bool(their_text) == bool(our_text)
+    assert their_text.startswith("Counter") == our_text.startswith("Counter")
+
+
+def test_the_ketama_of_the_readme_is_refused_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (block,) = (block for block in readme_blocks() if "'ketama'" in block)
+    with pytest.raises(ConfigurationError, match="leave hash_fn out"):
+        run_as_documented(block, HashRing, monkeypatch)
+
+
+def test_every_method_returns_what_that_of_uhashring_does() -> None:
+    theirs, ours = uhashring.HashRing(nodes=NODES), HashRing(nodes=NODES)
+    for name in sorted(public(uhashring.HashRing) - {"print_continuum", "regenerate", "hashi"}):
+        one, other = getattr(theirs, name), getattr(ours, name)
+        if name.startswith(("add_", "remove_")):
+            one, other = one("node3"), other("node3")
+        elif callable(one):
+            takes_key = name not in {"get_instances", "get_nodes", "get_points"}
+            one, other = (call("coconut") if takes_key else call() for call in (one, other))
+        assert kind_of(one) == kind_of(other), name
+
+
+def kind_of(value: object) -> object:
+    """The type of a value and of what it holds; generators are read."""
+    if isinstance(value, Iterator):
+        return "iterator", {kind_of(one) for one in value}
+    if isinstance(value, tuple):
+        return tuple(kind_of(one) for one in value)
+    if isinstance(value, list | KeysView):  # The README says list, and so does ours.
+        return list, frozenset(kind_of(one) for one in value)
+    if isinstance(value, dict):
+        return type(value), frozenset((kind_of(k), kind_of(v)) for k, v in value.items())
+    return type(value)
 
 
 def test_basic_usage() -> None:
@@ -77,6 +171,13 @@ def test_a_weight_function_decides_the_distribution() -> None:
     assert sum(distribution.values()) == ring.size == len(ring.ring)
     fair = {name: ring.size * int(name[-1]) / 6 for name in NODES}
     assert all(distribution[name] <= fair[name] * 1.05 + 1 for name in NODES)
+
+
+@pytest.mark.filterwarnings("ignore::hashroute.FewSlotsWarning")
+def test_a_node_that_owns_nothing_is_in_the_distribution_too() -> None:
+    ring = HashRing({"heavy": 1_000_000, "light": 0.000001})
+    assert ring.distribution == {"heavy": ring.size, "light": 0}
+    assert set(ring.distribution) == {"heavy", "light"}
 
 
 def test_a_hash_function_is_used_for_every_look_up() -> None:

@@ -127,7 +127,7 @@ def test_metrics_have_the_names_and_units_of_the_contract(both) -> None:
         "hashroute_reads_stale_total": 2,
         "hashroute_guard_passed_total": 8,
         "hashroute_guard_turned_away_total": 1,
-        "hashroute_guard_answers_total{grpc,OK}": 48,
+        "hashroute_guard_answers_total{OK,grpc}": 48,
         "hashroute_guard_connections{grpc}": 2,
         "hashroute_guard_in_flight{grpc}": 1,
         "hashroute_recovery_promise_seconds": 0.48,

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
-from hashroute.bench import CONTENDERS, Measurement, Report, contenders_installed, measure
+from hashroute.bench import (
+    CONTENDERS,
+    Measurement,
+    Report,
+    contenders_installed,
+    machine_facts,
+    measure,
+)
 from hashroute.bench.report import OPERATIONS
 from hashroute.cli import main
+
+from benches.python import threads
 
 
 def run(*arguments: str) -> Result:
@@ -54,6 +64,29 @@ def test_json_on_standard_output_is_nothing_else(measured_as):
     measured_as(100.0)
     result = run("--json", "-")
     assert json.loads(result.stdout)["format"] == "hashroute-bench/1"
+
+
+def test_a_comparison_with_another_machine_says_so(measured_as, tmp_path):
+    measured_as(100.0)
+    file = tmp_path / "older.json"
+    facts = machine_facts() | {"machine": "something else", "commit": "also another"}
+    file.write_text(Report(facts, report_of(100.0).measurements).to_json(), encoding="utf-8")
+    result = run("--compare", str(file))
+    assert result.exit_code == 0
+    assert result.stderr.count("not alike") == 1
+    assert "the older run had machine: something else" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_file_that_cannot_be_written_is_known_before_anything_is_measured(
+    option, tmp_path, monkeypatch
+):
+    command = importlib.import_module("hashroute.cli.bench")
+    monkeypatch.setattr(command, "measure", lambda *_arguments: pytest.fail("it was measured"))
+    file = tmp_path / "absent" / "run"
+    result = run(option, str(file))
+    assert result.exit_code == 2
+    assert f"cannot write {file}: No such file or directory" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,3 +136,17 @@ def test_a_peer_that_is_not_installed_does_not_take_part(monkeypatch):
     )
     assert [entry.name for entry in contenders_installed()] == ["hashroute owner"]
     assert {entry.contender for entry in measure([2], 1)} == {"hashroute owner"}
+
+
+def test_the_bench_of_threads_times_every_way_alone_and_together(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(threads, "PASSES", 2)
+    file = tmp_path / "threads.json"
+    monkeypatch.setattr(sys, "argv", ["threads", "--rounds", "1", "--json", str(file)])
+    threads.main()
+    document = json.loads(file.read_text(encoding="utf-8"))
+    shown = capsys.readouterr().out
+    for way in threads.WAYS:
+        assert way in shown
+        timed = [entry for entry in document["scaling"] if entry["way"] == way]
+        assert [entry["threads"] for entry in timed][:2] == [1, 2]
+        assert all(entry["cpu_ns_a_call"][0] > 0 for entry in timed)

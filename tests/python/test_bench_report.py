@@ -11,6 +11,7 @@ import pytest
 from hashroute import ConfigurationError
 from hashroute.bench import Comparison, Measurement, Report
 from hashroute.bench.page import page
+from hashroute.bench.tables import comparison_table
 
 VOID = {"meta", "br"}
 
@@ -93,6 +94,33 @@ class TestVerdict:
             measured(90.0, contender=contender, operation=operation),
         )
         assert not slow.is_regression(0.2)
+
+    @pytest.mark.parametrize(
+        ("operation", "before", "after", "verdict"),
+        [
+            ("lookup", (10.0, 11.0), (12.0, 13.0), "slower"),
+            ("lookup", (12.0, 13.0), (10.0, 11.0), "faster"),
+            ("lookup", (10.0, 13.0), (12.0, 14.0), "noise"),
+            ("threads", (10.0, 11.0), (90.0, 99.0), "wall clock"),
+            ("threads", (10.0, 99.0), (90.0, 99.0), "noise"),
+        ],
+    )
+    def test_two_runs_get_one_verdict_on_page_and_terminal(self, operation, before, after, verdict):
+        pair = Comparison(
+            measured(*before, operation=operation), measured(*after, operation=operation)
+        )
+        assert pair.verdict == verdict
+        row = f'<tr class="{verdict}">'
+        assert row in page(Report(facts={}, measurements=(pair.after,)), [pair])
+        table = comparison_table([pair])
+        assert next(iter(table.columns[-1].cells)).endswith(f" {verdict}")
+        assert table.rows[0].style == {"slower": "red", "faster": "green"}.get(verdict, "")
+
+    def test_a_fact_without_a_word_is_not_shown(self):
+        report = Report(facts={"machine": "fast", "commit": ""}, measurements=REPORT.measurements)
+        assert report.facts_known == {"machine": "fast"}
+        assert "commit" not in page(report)
+        assert Report.from_json(report.to_json()).facts == report.facts
 
     def test_only_the_same_subject_is_compared(self):
         older = Report(facts={}, measurements=(REPORT.measurements[0],))

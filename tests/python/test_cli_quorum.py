@@ -103,7 +103,7 @@ def test_status_shows_voters_writers_groups_and_holds(desk: Desk) -> None:
     assert groups[1].split()[:3] == ["fix", "pod-a", "1"]
     assert MOMENT.search(groups[1])
     assert groups[1].endswith("pod-a > pod-b")
-    assert parts[4] == "0 routers follow"
+    assert parts[4] == "no other process follows the record"
 
 
 def test_status_for_scripts_says_who_writes_what_under_which_term_and_since_when(
@@ -201,7 +201,7 @@ def test_stale_routers_and_warnings_are_shown(desk: Desk) -> None:
     desk.cluster.routers = {"desk:17": 0, "desk:18": 1}
     desk.cluster.warnings[ADDRESSES[0]] = ["the disk took 80 ms: move quorum.data"]
     text = desk.run("status").stdout
-    assert "2 routers follow, 1 stale: desk:17 (epoch 0)" in text
+    assert "2 others follow the record, 1 stale: desk:17 (epoch 0)" in text
     assert "warning: 127.0.0.1:9010: the disk took 80 ms: move quorum.data" in text
 
 
@@ -349,6 +349,17 @@ def test_a_cluster_can_be_named_without_a_file(desk: Desk) -> None:
         "tls": None,
         "timeout_ms": 500,
     }
+
+
+def test_a_process_that_says_nothing_of_this_cluster_counts_as_none(desk: Desk) -> None:
+    result = desk.run("status", "--target", ADDRESSES[0], "--cluster", "desk-8")
+    assert result.exit_code == 2
+    assert "belongs to cluster 'desk-7'" in result.stderr
+    told = desk.cluster.describe
+    desk.cluster.describe = lambda address: (
+        told(address) | ({"snapshot": None} if address == ADDRESSES[2] else {})
+    )
+    assert "shows no figures that this release can read" in desk.run("status").stdout
 
 
 @pytest.mark.parametrize(

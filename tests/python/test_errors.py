@@ -121,6 +121,8 @@ REACHED = {
     "configuration_file": lambda: load(Path("no/such/file.toml")),
     "slots_differ": lambda: RING.plan(Ring(["a"], slots=1024)),
     "zero_slots_per_step": lambda: RING.plan(RING, slots_per_step=0),
+    "zero_warm_up_steps": lambda: RING.plan(RING, warm_up_steps=0),
+    "other_ring": lambda: RING.plan(RING).apply(Ring(["c"])),
     "no_slack": lambda: overtaken(RING),
     "settings_malformed": lambda: _hashroute.Sidecar("{}"),
     "setting_out_of_range": lambda: sidecar(load={"c": 0.5, "floor": 1}),

@@ -99,13 +99,13 @@ def test_a_warning_is_logged_once_although_its_figures_change(look) -> None:
     for milliseconds in (80, 81.5, 1200):
         look.cluster.warnings["127.0.0.1:9010"] = [f"the disk took {milliseconds} ms"]
         if milliseconds == 80:
-            assert look() == ["WARNING warning begins=the disk took 80 ms"]
+            assert look() == ["WARNING trouble begins=the disk took 80 ms"]
         else:
             assert look() == []
     look.cluster.warnings["127.0.0.1:9010"] = ["the clock of pod-b drifts"]
     assert look() == [
-        "WARNING warning begins=the clock of pod-b drifts",
-        "INFO warning over was=the disk took 1200 ms",
+        "WARNING trouble begins=the clock of pod-b drifts",
+        "INFO trouble over was=the disk took 1200 ms",
     ]
 
 

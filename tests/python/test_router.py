@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,10 +12,8 @@ import hashroute
 import pytest
 from hashroute import HealthOptions, Pod, Retries, Ring, Router
 
-from tests.integration.processes import SECONDS_MAX, until
-from tests.integration.processes import Pod as PodProcess
-
 PODS = ["pod-a", "pod-b", "pod-c", "pod-d"]
+SECONDS_MAX = 30.0
 
 
 @pytest.fixture
@@ -197,30 +194,6 @@ class TestHealth:
         router.report("pod-z", "lost")
         assert router.has_pod_up
 
-    def test_probes_find_a_frozen_pod_and_its_return(self):
-        pod = PodProcess("pod-a")
-        try:
-            with Router([Pod("pod-a", grpc=pod.address)]) as router:
-                assert router.is_probing
-                pod.freeze()
-                until(lambda: health(router, "pod-a") == "down", "the frozen pod is found")
-                pod.thaw()
-                until(lambda: health(router, "pod-a") == "up", "the pod is back")
-        finally:
-            pod.close()
-
-    def test_a_connect_probe_asks_no_more_than_a_connection(self):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = f"127.0.0.1:{listener.getsockname()[1]}"
-            options = HealthOptions(probe="connect", interval_seconds=0.01)
-            with Router([Pod("pod-a", grpc=address)], health=options) as router:
-                listener.settimeout(30)
-                for _ in range(3):
-                    listener.accept()[0].close()
-                assert health(router, "pod-a") == "up"
-                listener.close()
-                until(lambda: health(router, "pod-a") == "down", "nobody listens")
-
 
 class TestChanges:
     def test_a_change_disturbs_nothing_in_flight(self, router):
@@ -326,15 +299,6 @@ class TestConstruction:
     def test_what_cannot_work_is_refused_at_the_call(self, options):
         with pytest.raises(hashroute.ConfigurationError):
             Router(PODS, **options)
-
-    def test_closing_ends_the_probes_and_nothing_else(self):
-        router = Router([Pod("pod-a", grpc="127.0.0.1:1")])
-        until(lambda: not router.has_pod_up, "nobody listens at port 1")
-        router.close()
-        router.close()
-        router.report("pod-a", "alive")
-        with router.acquire("k") as route:
-            assert route.reason == "owner"
 
     def test_repr_says_what_it_is(self, router):
         assert repr(router).startswith("<Router over any: <Ring of 4 pods")

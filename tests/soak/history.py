@@ -48,8 +48,8 @@ class Verdict:
 
     effects: int = 0
     fenced: int = 0
-    """Effects that the store refused, since a higher term had been there: late ones of a writer that
-    was replaced while it had them in hand."""
+    """Effects that the store refused, since a higher term had been there: late ones of a writer
+    that was replaced while it had them in hand."""
     endings: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -90,7 +90,9 @@ def judge(
         if write.ending == "refused":
             refused_values.add(write.value)
     verdict.violations += [
-        f"doubled: {value} was applied {times} times" for value, times in applied.items() if times > 1
+        f"doubled: {value} was applied {times} times"
+        for value, times in applied.items()
+        if times > 1
     ]
     verdict.violations += [
         f"not refused: {value} was reported as not applied, and is there"
@@ -124,32 +126,6 @@ def _judge_effect(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A time in which nobody could write a resource, around one fault."""
-
-    resource: str
-    seconds: float
-    by: str
-
-
-def gaps(writes: Iterable[Write], resource_of: dict[str, str], fault_at: float) -> Iterator[Gap]:
-    """For each resource, how long after a fault the first write began that another one took.
-
-    The time from the fault until the end of the first acknowledged write of the resource that began
-    after it: what a client waits for. Resources that nobody wrote after it are left out.
-    """
-    first: dict[str, Write] = {}
-    for write in writes:
-        resource = resource_of.get(write.value)
-        if resource is None or write.ending != "acknowledged" or write.ended_at < fault_at:
-            continue
-        if resource not in first or write.ended_at < first[resource].ended_at:
-            first[resource] = write
-    for resource, write in first.items():
-        yield Gap(resource, write.ended_at - fault_at, write.writer or "")
-
-
 def read_effects(log: Path) -> Iterator[Effect]:
     """Reads the store's log."""
     for line in _lines(log):
@@ -175,12 +151,12 @@ def read_writes(log: Path) -> Iterator[Write]:
         )
 
 
-def by_resource(effects: Iterable[Effect]) -> dict[str, list[Effect]]:
-    """The effects of each resource, in order."""
-    sorted_out: dict[str, list[Effect]] = defaultdict(list)
-    for effect in effects:
-        sorted_out[effect.resource].append(effect)
-    return sorted_out
+def read_owners(log: Path) -> dict[int, dict[str, str]]:
+    """Reads the recorder's log: for each term, resource -> owner."""
+    owners: dict[int, dict[str, str]] = defaultdict(dict)
+    for line in _lines(log):
+        owners[line["term"]][line["resource"]] = line["owner"]
+    return dict(owners)
 
 
 def _lines(log: Path) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,12 @@ import datetime as dt
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def machine_facts() -> dict[str, str]:
@@ -19,9 +24,15 @@ def machine_facts() -> dict[str, str]:
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": _interpreter(),
         "commit": _commit(),
     }
+
+
+def _interpreter() -> str:
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    gil_is_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return name if gil_is_enabled() else f"{name}, free-threaded"
 
 
 def _processor() -> str:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def page(report: Report, comparisons: Sequence[Comparison] = ()) -> str:
     """Returns the report as HTML; what changed since an older run comes last, if there is one."""
-    facts = " · ".join(f"{escape(name)}: {escape(fact)}" for name, fact in report.facts.items())
+    known = report.facts_known.items()
+    facts = " · ".join(f"{escape(name)}: {escape(fact)}" for name, fact in known)
     body = "".join(_section(report, operation) for operation in OPERATIONS)
     return _PAGE.format(
         facts=facts, legend=escape(LEGEND), body=body, changes=_changes(comparisons)
@@ -65,14 +66,13 @@ def _changes(comparisons: Sequence[Comparison]) -> str:
 
 
 def _change(entry: Comparison) -> str:
-    kind = ("slower" if entry.ratio > 1 else "faster") if entry.is_beyond_noise else "noise"
     before, after = (
         readable_ns(side.median_ns, *side.spread_ns)[0] for side in (entry.before, entry.after)
     )
     return (
-        f'<tr class="{kind}"><td>{escape(entry.after.operation)}</td>'
+        f'<tr class="{entry.verdict}"><td>{escape(entry.after.operation)}</td>'
         f"<td>{escape(entry.after.contender)}</td><td>{entry.after.pods:,}</td>"
-        f"<td>{before}</td><td>{after}</td><td>{entry.ratio:.2f} {kind}</td></tr>"
+        f"<td>{before}</td><td>{after}</td><td>{entry.ratio:.2f} {entry.verdict}</td></tr>"
     )
 
 
@@ -81,7 +81,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width"><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem;
   color: #1c2430; background: #fff }}
-h2 {{ margin: 2rem 0 .5rem }} small, .facts, .noise {{ color: #5b6675 }}
+h2 {{ margin: 2rem 0 .5rem }} small, .facts, .noise, .clock {{ color: #5b6675 }}
 svg {{ width: 100%; height: auto; font-size: 13px }} svg text {{ stroke: none }}
 svg text:not([fill]) {{ fill: #5b6675 }} .grid {{ stroke: #dfe3ea; stroke-width: 1 }}
 .wide {{ overflow-x: auto }} table {{ border-collapse: collapse; width: 100% }}

@@ -78,6 +78,15 @@ class Comparison:
         return ours and self.ratio > 1 + tolerance and self.is_beyond_noise
 
     @property
+    def verdict(self) -> str:
+        """``slower`` or ``faster``, or why neither can be said: ``noise``, ``wall clock``."""
+        if not self.is_beyond_noise:
+            return "noise"
+        if self.after.operation in WALL_CLOCK:
+            return "wall clock"
+        return "slower" if self.ratio > 1 else "faster"
+
+    @property
     def is_beyond_noise(self) -> bool:
         """Whether no round of one run lies within the rounds of the other."""
         before, after = self.before.spread_ns, self.after.spread_ns
@@ -90,6 +99,11 @@ class Report:
 
     facts: dict[str, str]
     measurements: tuple[Measurement, ...]
+
+    @property
+    def facts_known(self) -> dict[str, str]:
+        """The facts that have something to say; outside a repository there is no commit."""
+        return {name: fact for name, fact in self.facts.items() if fact}
 
     def of(self, operation: str) -> Iterator[tuple[str, list[Measurement]]]:
         """Yields each contender that has ``operation``, with its measurements by number of pods."""

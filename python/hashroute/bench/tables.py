@@ -17,6 +17,7 @@ LEGEND = (
     " ratio to the first row (above 1 is slower), and the fastest to the slowest round. A floor"
     " does less than the operation must."
 )
+VERDICT_STYLES = {"slower": "red", "faster": "green"}
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -43,16 +44,14 @@ def comparison_table(comparisons: list[Comparison]) -> Table:
     for heading in ("pods", "before", "after", "after / before"):
         table.add_column(heading, justify="right")
     for entry in comparisons:
-        style = ""
-        if entry.is_beyond_noise:
-            style = "red" if entry.ratio > 1 else "green"
+        verdict = entry.verdict
         table.add_row(
             entry.after.operation,
             entry.after.contender,
             str(entry.after.pods),
             *(_median(side) for side in (entry.before, entry.after)),
-            f"{entry.ratio:.2f}" + ("" if entry.is_beyond_noise else " (noise)"),
-            style=style,
+            f"{entry.ratio:.2f} {verdict}",
+            style=VERDICT_STYLES.get(verdict, ""),
         )
     return table
 

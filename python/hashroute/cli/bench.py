@@ -17,6 +17,8 @@ from hashroute.errors import ConfigurationError
 
 POD_COUNTS = "2,16,128,1000"
 PODS_MAX = 65_535
+SAME_FOR_A_COMPARISON = ("machine", "system", "python")
+"""Facts that change the times of the same code."""
 
 
 def _pod_counts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
@@ -101,6 +103,10 @@ def bench(
     ratios, not machines. Threads that share a large batch are timed by the wall clock.
     """
     older = _older(older_path)
+    for path in (json_path, html_path):
+        # What cannot be written is better known before the minutes than after them.
+        if path is not None and path != Path("-"):
+            _write(path, None)
     notes = Console(stderr=True)
     with Progress(console=notes, transient=True) as progress:
         task = progress.add_task("measuring", total=None)
@@ -111,14 +117,16 @@ def bench(
         )
     report = Report(facts=machine_facts(), measurements=tuple(measurements))
     comparisons = [] if older is None else report.compared_with(older)
+    for unlike in [] if older is None else _unlike(older, report):
+        notes.print(f"not alike: the older run had {unlike}", highlight=False)
     if json_path == Path("-"):
         sys.stdout.write(report.to_json() + "\n")
     else:
         _show(report, comparisons)
     if json_path is not None and json_path != Path("-"):
-        json_path.write_text(report.to_json() + "\n", encoding="utf-8")
+        _write(json_path, report.to_json() + "\n")
     if html_path is not None:
-        html_path.write_text(page(report, comparisons), encoding="utf-8")
+        _write(html_path, page(report, comparisons))
     regressions = [entry for entry in comparisons if entry.is_regression(tolerance_percent / 100)]
     for entry in regressions:
         what = f"{entry.after.operation}, {entry.after.contender}, {entry.after.pods} pods"
@@ -134,9 +142,26 @@ def _older(path: Path | None) -> Report | None:
         raise CouldNotRun(f"{path}: {error}") from error
 
 
+def _unlike(older: Report, report: Report) -> list[str]:
+    return [
+        f"{name}: {older.facts[name]}"
+        for name in SAME_FOR_A_COMPARISON
+        if older.facts.get(name) and older.facts[name] != report.facts.get(name)
+    ]
+
+
+def _write(path: Path, text: str | None) -> None:
+    """Writes ``text``; with None only finds out whether that will be possible."""
+    try:
+        with path.open("a" if text is None else "w", encoding="utf-8") as file:
+            file.write(text or "")
+    except OSError as error:
+        raise CouldNotRun(f"cannot write {path}: {error.strerror}") from error
+
+
 def _show(report: Report, comparisons: list[Comparison]) -> None:
     console = Console()
-    for name, fact in report.facts.items():
+    for name, fact in report.facts_known.items():
         console.print(f"[dim]{name}:[/dim] {fact}", highlight=False)
     for table in tables(report):
         console.print(table, "")

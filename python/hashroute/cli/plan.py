@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,22 @@ from hashroute.cli._common import (
 )
 
 if TYPE_CHECKING:
-    from hashroute import Plan, Ring
+    from collections.abc import Sequence
+
+    from hashroute import Ring
+
+ALL = "all"
+SHARES_SHOWN_MAX = 8
+"""More shares than this fit no line; then those in the middle are left out."""
+
+
+def _slots_per_step(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    if value == ALL:
+        return None
+    # Python's own int() takes signs, spaces and underscores too.
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        raise click.BadParameter(f"{value!r} is neither a number from 1 to 999999999 nor {ALL!r}")
+    return int(value)
 
 
 @click.command(
@@ -32,6 +47,10 @@ hashroute plan --config hashroute.toml --add pod-e
 hashroute plan --remove pod-b --slots-per-step 256
 hashroute plan --add pod-e=2 --weight pod-a=0.5 --json
 hashroute plan --config hashroute.toml --add pod-e --svg plan.svg
+hashroute plan --add pod-e --warm-up-steps 8 --slots-per-step all
+hashroute plan --add pod-e --done 5
+hashroute plan --add pod-e --done 5 --undo
+hashroute plan --down pod-b
 """,
         held="the plan is shown",
         failed="there is no plan of such steps, or no pod would be left",
@@ -43,12 +62,35 @@ hashroute plan --config hashroute.toml --add pod-e --svg plan.svg
 @click.option("--remove", "removed", multiple=True, metavar="ID", help="A pod that leaves.")
 @click.option("--drain", "drained", multiple=True, metavar="ID", help="A pod that drains.")
 @click.option("--weight", "weights", multiple=True, metavar="ID=W", help="Another weight.")
+@click.option("--down", "failed", multiple=True, metavar="ID", help="A pod that fails.")
 @click.option(
     "--slots-per-step",
-    default=1024,
+    default="1024",
     show_default=True,
-    type=click.IntRange(1),
-    help="The most slots that one step may move.",
+    callback=_slots_per_step,
+    metavar="N|all",
+    help="The most slots that one step may move. A pod that fails is no matter of steps: its "
+    "slots move in the first.",
+)
+@click.option(
+    "--warm-up-steps",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 2**32 - 1),
+    help="In how many steps, at least, a pod that joins takes its share.",
+)
+@click.option(
+    "--done",
+    metavar="STEPS",
+    default=None,
+    type=click.IntRange(0),
+    help="So many steps were made already, as before a crash: show what is left.",
+)
+@click.option(
+    "--undo",
+    "back",
+    is_flag=True,
+    help="Show the way back: from where --done steps lead, or from the end, to the start.",
 )
 @click.option(
     "--svg",
@@ -65,33 +107,53 @@ def plan(
     removed: tuple[str, ...],
     drained: tuple[str, ...],
     weights: tuple[str, ...],
-    slots_per_step: int,
+    failed: tuple[str, ...],
+    slots_per_step: int | None,
+    warm_up_steps: int,
+    done: int | None,
+    back: bool,
     picture: Path | None,
     as_json: bool,
 ) -> None:
     """Show what a change of the pods would move, before it is made. Nothing is changed.
 
-    The options may be repeated; together they are one change. Beside the slots that move stands
-    the least that any assignment would have to move. The imbalance is the largest share as a
-    multiple of the fair one, which the pod has by its weight alone.
+    The options that name pods may be repeated; together they are one change. Beside the slots
+    that move stands the least that any assignment would have to move. The imbalance is the
+    largest share as a multiple of the fair one, which the pod has by its weight alone.
+
+    A plan depends on the pods before, the pods after and its limits alone, so the same command
+    with --done shows where a plan that was cut off stands, and with --undo the way back from there.
     """
-    if not (added or removed or drained or weights):
-        raise click.UsageError("say what changes: --add, --remove, --drain or --weight")
+    if not (added or removed or drained or weights or failed):
+        raise click.UsageError("say what changes: --add, --remove, --drain, --down or --weight")
     before = load_ring(file, control)
+    from hashroute.cli._plan_facts import Way, facts_of
     from hashroute.errors import FewSlotsWarning, HashrouteError, UnknownPodError
 
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FewSlotsWarning)
-            after = _changed(before, added, removed, drained, weights)
-        steps = before.plan(after, slots_per_step=slots_per_step)
+            after = _changed(
+                before,
+                added=added,
+                removed=removed,
+                drained=drained,
+                weights=weights,
+                failed=failed,
+            )
+        steps = before.plan(after, slots_per_step=slots_per_step, warm_up_steps=warm_up_steps)
     except UnknownPodError as error:
         raise click.UsageError(str(error)) from error
     except HashrouteError as error:
         raise Failed(str(error)) from error
     for advice in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"warning: {advice}", err=True)
-    facts = _facts(before, after, steps)
+    planned = len(steps.steps)
+    if done is not None and done > planned:
+        raise click.BadParameter(f"the plan has {planned:,} steps", param_hint="--done")
+    reached = done if done is not None else planned if back else 0
+    limits = {"slots_per_step": slots_per_step, "warm_up_steps": warm_up_steps}
+    facts = facts_of(Way(before, after, steps, reached, back)) | limits
     if picture is not None:
         from hashroute.cli._plan_picture import svg
 
@@ -107,10 +169,12 @@ def plan(
 
 def _changed(
     ring: Ring,
+    *,
     added: tuple[str, ...],
     removed: tuple[str, ...],
     drained: tuple[str, ...],
     weights: tuple[str, ...],
+    failed: tuple[str, ...],
 ) -> Ring:
     for text in added:
         pod, separator, weight = text.partition("=")
@@ -122,46 +186,28 @@ def _changed(
         ring = ring.reweight(pod, weight_of(weight, "--weight"))
     for pod in drained:
         ring = ring.with_state(pod, "draining")
+    for pod in failed:
+        ring = ring.with_state(pod, "down")
     for pod in removed:
         ring = ring.remove(pod)
     return ring
 
 
-def _facts(before: Ring, after: Ring, steps: Plan) -> dict[str, Any]:
-    return {
-        "slots": before.slots,
-        "moved_slots": steps.moved_slots,
-        "moved_share": steps.moved_slots / before.slots,
-        "least_slots": steps.least_slots,
-        "steps": [len(step.moves) for step in steps.steps],
-        "digest_before": before.digest,
-        "digest_after": after.digest,
-        "shares_before": before.shares(),
-        "shares_after": after.shares(),
-        "fair_shares_after": _fair_shares(after),
-        "imbalance_before": _imbalance(before),
-        "imbalance_after": _imbalance(after),
-        "imbalance_max": 1 + after.epsilon,
-    }
-
-
-def _fair_shares(ring: Ring) -> dict[str, float]:
-    weights = {pod.id: pod.weight for pod in ring.pods if pod.state in {"joining", "active"}}
-    total = math.fsum(weights.values())
-    return {pod: weight / total for pod, weight in weights.items()}
-
-
-def _imbalance(ring: Ring) -> float:
-    shares = ring.shares()
-    return max(shares.get(pod, 0.0) / fair for pod, fair in _fair_shares(ring).items())
-
-
 def _show(facts: dict[str, Any]) -> None:
     moved, least, steps = facts["moved_slots"], facts["least_slots"], facts["steps"]
     against = f"{moved / least:.3f} times the least" if least else "nothing had to move"
+    if facts["back"]:
+        click.echo(f"back          from step {facts['steps_done']:,} to the start")
+    elif facts["steps_done"]:
+        click.echo(f"done          {facts['steps_done']:,} of {facts['steps_planned']:,} steps")
     click.echo(f"moved slots   {moved:,} of {facts['slots']:,} ({facts['moved_share']:.2%})")
     click.echo(f"least         {least:,} ({against})")
+    if sum(steps) > moved:
+        click.echo(f"moves         {sum(steps):,} (some slots move twice on the way)")
     click.echo(f"steps         {len(steps):,} of at most {max(steps, default=0):,} slots")
+    if facts["warm_up_steps"] > 1 and steps:
+        for pod, shares in facts["joining"].items():
+            click.echo(f"warm-up       {pod}: {_progress(shares)}")
     click.echo(
         f"imbalance     {facts['imbalance_after']:.4f} after, {facts['imbalance_before']:.4f} "
         f"before (at most {facts['imbalance_max']:g}, rounded up to whole slots)"
@@ -180,8 +226,16 @@ def _show(facts: dict[str, Any]) -> None:
         for pod in sorted({*before, *after})
     ]
     click.echo()
-    heads = ("pod", "share before", "after", "change", "fair share after")
-    click.echo(table(heads, rows, right={1, 2, 3, 4}))
+    heads = ("pod", "share now" if facts["steps_done"] else "share before", "after", "change")
+    click.echo(table((*heads, "fair share after"), rows, right={1, 2, 3, 4}))
+
+
+def _progress(shares: Sequence[float]) -> str:
+    shown = [f"{share:.2%}" for share in shares]
+    if len(shown) > SHARES_SHOWN_MAX:
+        half = SHARES_SHOWN_MAX // 2
+        shown[half:-half] = ["…"]
+    return ", ".join(shown)
 
 
 def _percent(share: float | None) -> str:

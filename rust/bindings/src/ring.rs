@@ -141,11 +141,14 @@ impl Ring {
         py: Python<'_>,
         to: &Self,
         slots_per_step: Option<&Bound<'_, PyAny>>,
+        warm_up_steps: &Bound<'_, PyAny>,
     ) -> PyResult<Plan> {
         let slots_per_step = slots_per_step
             .map(|slots| argument(slots, "slots_per_step", "an int of at least 1, or None"))
             .transpose()?;
-        detached(py, || self.ring.plan(&to.ring, slots_per_step).map_err(Failure::from)).map(Plan)
+        let warm_up_steps = argument(warm_up_steps, "warm_up_steps", "an int of at least 1")?;
+        let options = core::PlanOptions { slots_per_step, warm_up_steps };
+        detached(py, || self.ring.plan_with(&to.ring, options).map_err(Failure::from)).map(Plan)
     }
 }
 

@@ -47,6 +47,8 @@ use crate::wire::Codec;
 
 mod copy;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use copy::{Body, Copy, Unusable};
 use files::{Files, Medium};

@@ -1,4 +1,5 @@
 //! The thread that syncs the voter's state.
+use std::io;
 use std::sync::mpsc::{self as threads, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 
@@ -8,7 +9,27 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::disk::{Disk, SETTLE_AFTER};
 use crate::error::StartError;
+use crate::priority::ask_for_realtime;
+use crate::settings::Priority;
 use crate::shell::Event;
+
+/// What a voter's state is kept on.
+pub(crate) trait Keeps: Send + 'static {
+    /// Makes the state durable: it is when this returns.
+    fn save(&mut self, state: &VoterState) -> io::Result<()>;
+    /// Leaves no older state behind.
+    fn settle(&mut self) -> io::Result<()>;
+}
+
+impl Keeps for Disk {
+    fn save(&mut self, state: &VoterState) -> io::Result<()> {
+        Self::save(self, state)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        Self::settle(self)
+    }
+}
 
 /// The thread that syncs the voter's state, so that a slow disk keeps nobody else waiting.
 #[derive(Debug)]
@@ -18,16 +39,27 @@ pub(crate) struct DiskThread {
 }
 
 impl DiskThread {
-    /// Starts it.
+    /// Starts it, at the priority of the thread that keeps the lease, if it may: a new writer waits
+    /// for two syncs, and a processor for either would be one stall more.
     ///
     /// # Errors
     ///
     /// [`StartError::Thread`].
-    pub(crate) fn start(disk: Disk, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        disk: impl Keeps,
+        priority: Priority,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, StartError> {
         let (states, queue) = threads::channel();
         let thread = thread::Builder::new()
             .name(DISK_THREAD.into())
-            .spawn(move || save_all(disk, &queue, &events))
+            .spawn(move || {
+                if priority == Priority::Realtime {
+                    // If it may not, the thread that keeps the lease may not either, and says so.
+                    let _ = ask_for_realtime();
+                }
+                save_all(disk, &queue, &events);
+            })
             .map_err(|source| StartError::Thread { name: DISK_THREAD, source })?;
         Ok(Self { states, thread })
     }
@@ -46,7 +78,11 @@ impl DiskThread {
 
 /// Saves what comes. States that came while one was being saved are all older than the last of
 /// them, which stands for them. When nothing has come for a while, the older copies are renewed.
-fn save_all(mut disk: Disk, queue: &threads::Receiver<VoterState>, events: &mpsc::Sender<Event>) {
+fn save_all(
+    mut disk: impl Keeps,
+    queue: &threads::Receiver<VoterState>,
+    events: &mpsc::Sender<Event>,
+) {
     let mut is_settled = true;
     loop {
         let next = if is_settled {

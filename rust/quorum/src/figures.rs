@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterId, Writer};
 
 use crate::guard::GateFigures;
-use crate::record_json;
+use crate::record_json::record_json;
 use crate::snapshot::{
     InstalledRecord, MemberSnapshot, NodeSnapshot, StallSnapshot, VoterLink, VoterSnapshot,
 };
@@ -125,7 +125,7 @@ impl Figures {
             record_age_ms: self.installed.last().map(|(_, ago)| millis(*ago)),
             installed: self.installed.iter().map(installed).collect(),
             voters: self.voters.iter().map(|link| link.snapshot(self.lease())).collect(),
-            voter: self.voter.as_ref().map(VoterFigures::snapshot),
+            voter: self.voter.as_ref().map(|voter| voter.snapshot(record)),
             member: self.member.as_ref().map(MemberFigures::snapshot),
             stalls: self.stall_snapshot(),
             recovery_promise_ms: millis(self.recovery_promise()),
@@ -243,15 +243,18 @@ impl Figures {
 }
 
 impl VoterFigures {
-    fn snapshot(&self) -> VoterSnapshot {
+    /// Whether it is a voter is said by the newest record that this process knows: one that was
+    /// replaced while it was away goes by the last record that it saw as a voter.
+    fn snapshot(&self, newest: Option<&Record>) -> VoterSnapshot {
         let record = self.record.as_ref();
+        let newest = record.into_iter().chain(newest).max_by_key(|record| record.epoch());
         let epoch = record.map_or(0, |record| record.epoch().get());
         let stale = self.routers.values().filter(|sent| **sent < epoch).count();
         VoterSnapshot {
             id: hex(self.id.0),
             address: self.address.clone(),
             epoch,
-            is_voter: record.is_some_and(|record| record.has_voter(self.id)),
+            is_voter: newest.is_some_and(|record| record.has_voter(self.id)),
             grants: self.grants,
             refusals: self.refusals.clone(),
             syncs: self.syncs,
@@ -308,6 +311,8 @@ fn hex(id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hashroute_coordination::Change;
+
     use super::*;
     use crate::stalls::Stalls;
     use crate::testing::{both, entry};
@@ -356,6 +361,7 @@ mod tests {
             }),
             stalls: Stalls::new(Duration::ZERO).figures(),
             record: Some(record),
+            installed: vec![(1, Duration::from_secs(70)), (3, Duration::from_secs(9))],
             is_realtime: true,
             priority_refused: None,
             troubles: Vec::new(),
@@ -387,6 +393,18 @@ mod tests {
         assert_eq!(member.groups, ["gateway"]);
         assert!(member.slots > 0 && member.slots < 8, "{}", member.slots);
         assert_eq!(snapshot.stalls.budget_ms.round(), 237.0);
+        assert_eq!(snapshot.record_age_ms, Some(9_000.0));
+        assert_eq!(snapshot.installed.first().map(|it| (it.epoch, it.ms_ago)), Some((1, 70_000.0)));
+    }
+
+    #[test]
+    fn a_voter_that_was_replaced_while_it_was_away_is_none() {
+        let mut figures = well();
+        let change = Change::ReplaceVoter { old: entry(1).id, new: entry(9) };
+        let replaced = both().next(&change).unwrap();
+        figures.record = Some(replaced);
+        let voter = figures.snapshot().voter.unwrap();
+        assert_eq!((voter.is_voter, voter.epoch), (false, 3));
     }
 
     #[test]

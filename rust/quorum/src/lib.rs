@@ -14,6 +14,9 @@ mod drift;
 mod error;
 mod etcd;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
+pub mod fuzzing;
 mod guard;
 mod incoming;
 mod link;
@@ -33,7 +36,6 @@ mod stalls;
 mod testing;
 mod transport;
 mod window;
-#[allow(dead_code, unused_imports, reason = "the node is to use all of it")]
 mod wire;
 
 /// The wire contract, as `proto/hashroute/v1` has it.
@@ -45,7 +47,7 @@ pub(crate) mod proto {
 pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
-pub use operator::{Description, Operator, OperatorSettings};
+pub use operator::{Description, EtcdSettings, Operator, OperatorSettings};
 pub use record_json::record_json;
 pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};

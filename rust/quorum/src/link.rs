@@ -11,6 +11,8 @@ use crate::outbox::{Outbox, outbox};
 use crate::proto;
 use crate::proto::quorum_client::QuorumClient;
 use crate::shell::Event;
+use crate::transport::reason;
+use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What is said first, and so what the conversation is.
 #[derive(Clone, Debug)]
@@ -68,12 +70,12 @@ impl Link {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let channel = match timeout(ANSWER_MOST, self.endpoint.connect()).await {
             Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Ending::before(chain(&error)),
+            Ok(Err(error)) => return Ending::before(reason(&error)),
             Err(_) => return Ending::before(no_answer()),
         };
         let client = QuorumClient::new(channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MOST)
-            .max_encoding_message_size(MESSAGE_BYTES_MOST);
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
         match opening {
             Opening::Attend(hello) => self.attend(client, channel, hello).await,
             Opening::Follow(request) => self.follow(client, channel, request).await,
@@ -170,22 +172,6 @@ impl Ending {
 fn no_answer() -> String {
     format!("no answer within {} ms", ANSWER_MOST.as_millis())
 }
-
-/// An error with its causes: the outermost of the transport says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
-}
-
-/// Larger messages are refused on both sides. A record of 2^24 slots does not fit; one of 65,536
-/// takes a hundredth of it.
-pub(crate) const MESSAGE_BYTES_MOST: usize = 16 << 20;
 
 /// Messages that may wait on one conversation. Past it the oldest is dropped: the protocol bears
 /// loss, and the newest is worth most.

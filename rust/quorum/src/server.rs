@@ -10,13 +10,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::StartError;
 use crate::incoming;
-use crate::link::MESSAGE_BYTES_MOST;
 use crate::outbox::OutboxStream;
 use crate::proto;
 use crate::proto::quorum_server::{Quorum, QuorumServer};
 use crate::settings::TlsSettings;
 use crate::shell::Event;
 use crate::transport;
+use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What a caller of Attend gets when its Hello was accepted.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub(crate) fn serve(
         })?;
     }
     let service = QuorumServer::new(Service { events })
-        .max_decoding_message_size(MESSAGE_BYTES_MOST)
-        .max_encoding_message_size(MESSAGE_BYTES_MOST);
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     tokio::spawn(server.add_service(service).serve_with_incoming(incoming::accept(listener)));
     Ok(())
 }

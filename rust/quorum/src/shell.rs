@@ -31,7 +31,7 @@ use crate::server::{Answers, Attending};
 use crate::settings::NodeSettings;
 use crate::shared::Shared;
 use crate::stalls::{self, Stalls};
-use crate::wire::Codec;
+use crate::wire::{Codec, cluster_id_out, voter_id_out};
 
 use attendees::Attendees;
 use changes::Changes;
@@ -329,8 +329,8 @@ impl Shell {
         let response = proto::DescribeResponse {
             version: proto::Version::Version1.into(),
             cluster: self.settings.cluster.clone(),
-            cluster_id: record.as_ref().map(|it| id_out(it.cluster().0)).unwrap_or_default(),
-            voter_id: self.voter.as_ref().map(|it| id_out(it.id.0)).unwrap_or_default(),
+            cluster_id: record.as_ref().map(|it| cluster_id_out(it.cluster())).unwrap_or_default(),
+            voter_id: self.voter.as_ref().map(|it| voter_id_out(it.id)).unwrap_or_default(),
             address: self.address.clone(),
             record: record.map(|record| self.codec.record_out(&record)),
             snapshot: String::new(),
@@ -349,10 +349,8 @@ pub(crate) fn ago(moments: Vec<(u64, Duration)>, now: Duration) -> Vec<(u64, Dur
     moments.into_iter().map(|(epoch, at)| (epoch, now.saturating_sub(at))).collect()
 }
 
-/// An id of 128 bits as it travels.
-fn id_out(id: u128) -> Vec<u8> {
-    id.to_be_bytes().to_vec()
-}
-
 /// How often a voter tells those who listen that it is there.
 const BEAT: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -264,7 +264,7 @@ def _built(
         epoch=None if answer is None else _epoch_of(answer),
         sync_p50_ms=voter["sync_p50_ms"] if has_synced else None,
         sync_p99_ms=voter["sync_p99_ms"] if has_synced else None,
-        attending=tuple(voter.get("attending", ())),
+        attending=() if answer is None else _attending(answer["snapshot"]),
         problem=problem,
     )
 
@@ -276,7 +276,7 @@ def _epoch_of(answer: dict[str, Any]) -> int:
 def _members(record: Record, snapshots: list[Snapshot]) -> tuple[Member, ...]:
     shares = _shares(record)
     told = {it["member"]["pod"]: it for it in snapshots if it["member"] is not None}
-    voters = [it["voter"] for it in snapshots if it["voter"] and it["voter"]["is_voter"]]
+    voters = [_attending(it) for it in snapshots if it["voter"] and it["voter"]["is_voter"]]
     members = []
     for pod in record["view"]["pods"]:
         name, share = pod["id"], shares.get(pod["id"], 0.0)
@@ -291,10 +291,17 @@ def _members(record: Record, snapshots: list[Snapshot]) -> tuple[Member, ...]:
             "term_max": terms["max"] if terms else None,
             "since_ms": since_ms(terms["max"], snapshots) if terms else None,
             "groups": tuple(it["name"] for it in record["groups"] if it["leader"] == name),
-            "attends": sum(name in voter["attending"] for voter in voters),
+            "attends": sum(name in attending for attending in voters),
         }
         members.append(Member(**facts, **_told(told.get(name))))
     return tuple(members)
+
+
+def _attending(snapshot: Snapshot) -> tuple[str, ...]:
+    """The pods whose members talk to a voter: those that dialled it, and that of its process."""
+    dialled = set((snapshot["voter"] or {}).get("attending", ()))
+    own = {snapshot["member"]["pod"]} if snapshot["member"] is not None else set()
+    return tuple(sorted(dialled | own))
 
 
 def _told(snapshot: Snapshot | None) -> dict[str, Any]:

@@ -138,8 +138,9 @@ def _routers(routers: tuple[Router, ...]) -> str:
     stale = [router for router in routers if router.is_stale]
     names = ", ".join(f"{it.name} (epoch {it.epoch})" for it in stale[:_ROUTERS_SHOWN_MAX])
     more = f" and {len(stale) - _ROUTERS_SHOWN_MAX} more" if len(stale) > _ROUTERS_SHOWN_MAX else ""
-    behind = f", {len(stale)} stale: {names}{more}" if stale else ", none stale" if routers else ""
-    return f"{len(routers)} routers follow{behind}"
+    behind = f"{len(stale)} stale: {names}{more}" if stale else "none stale"
+    others = "1 other process follows" if len(routers) == 1 else f"{len(routers)} others follow"
+    return f"{others} the record, {behind}" if routers else "no other process follows the record"
 
 
 def _since(ms_ago: float | None) -> str:

@@ -60,7 +60,8 @@ impl Trial {
         let trial = Self::new();
         let voters = vec![trial.node.address().unwrap().to_owned()];
         let timeout = Duration::from_secs(10);
-        let settings = OperatorSettings { cluster: CLUSTER.into(), voters, tls: None, timeout };
+        let settings =
+            OperatorSettings { cluster: CLUSTER.into(), voters, etcd: None, tls: None, timeout };
         let operator = Operator::new(settings).unwrap();
         operator.found(first().view(), LeaseParameters::DEFAULT, &[]).unwrap();
         trial
@@ -206,11 +207,14 @@ fn a_member_cannot_speak_for_another() {
 }
 
 #[test]
-fn a_message_of_more_than_16_mib_is_refused() {
+fn a_message_longer_than_any_that_makes_sense_is_refused() {
     let trial = Trial::founded();
     let large = proto::PeerMessage {
         message: Some(proto::peer_message::Message::Install(proto::Install {
-            record: Some(proto::Record { cluster: "x".repeat(17 << 20), ..Default::default() }),
+            record: Some(proto::Record {
+                cluster: "x".repeat(MESSAGE_BYTES_MAX),
+                ..Default::default()
+            }),
         })),
     };
     let large = proto::ToPeer { pod: "b".into(), message: Some(large) };
@@ -315,6 +319,24 @@ fn a_voter_without_a_record_asks_for_it_and_is_founded_once() {
     let status = refused(proto::FoundRequest { version: 9, record: None });
     assert_refused(&status, Code::FailedPrecondition, "same release");
     assert_eq!(trial.node.record(), None);
+}
+
+#[test]
+fn a_voter_of_one_founding_takes_no_other() {
+    let trial = Trial::founded();
+    let record = trial.node.record().unwrap();
+    let codec = crate::wire::Codec::new(CLUSTER.into());
+    let lease = LeaseParameters::TIGHT;
+    let first = |id| {
+        let voters = record.voters().to_vec();
+        hashroute_coordination::Record::first(id, lease, voters, first().view()).unwrap()
+    };
+    let unnamed = codec.record_out(&first(record.cluster()));
+    let other = codec.record_out(&first(crate::wire::cluster_id(CLUSTER, &unnamed)));
+    let request = proto::FoundRequest { version: 1, record: Some(other) };
+    let status = trial.call(|mut client| async move { client.found(request).await.unwrap_err() });
+    assert_refused(&status, Code::FailedPrecondition, "another founding");
+    assert_eq!(trial.node.record(), Some(record));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hashroute_coordination::{Incarnation, ToVoter, VoterId, Writer};
+use hashroute_coordination::{ToVoter, VoterId, Writer};
 use hashroute_core::PodId;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -13,9 +13,10 @@ use crate::outbox::{Outbox, outbox};
 use crate::proto;
 use crate::proto::{attend_request, attend_response};
 use crate::server::Attending;
+use crate::wire::{cluster_id_out, voter_id_out, writer_in};
 
 use super::voter::{invalid, no_voter};
-use super::{Mail, Shell, id_out};
+use super::{Mail, Shell};
 
 /// All conversations, one a pod.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct Attendees {
 #[derive(Debug)]
 struct Attendee {
     writer: Writer,
+    /// When it said something last.
+    heard: Duration,
     outbox: Outbox<Result<proto::AttendResponse, Status>>,
     /// Tells whoever reads what the member says that it is over.
     _ended: oneshot::Sender<()>,
@@ -79,7 +82,8 @@ impl Attendees {
     pub(super) fn welcome(&mut self, id: VoterId, record: &proto::Record) {
         let numbers: Vec<u64> = self.by_number.keys().copied().collect();
         for number in numbers {
-            let welcome = proto::Welcome { voter_id: id_out(id.0), record: Some(record.clone()) };
+            let welcome =
+                proto::Welcome { voter_id: voter_id_out(id), record: Some(record.clone()) };
             self.say_in(number, attend_response::Message::Welcome(welcome));
         }
     }
@@ -131,7 +135,7 @@ impl Shell {
         }
         let id = part.id;
         let record = part.record().cloned();
-        if !hello.voter_id.is_empty() && hello.voter_id != id_out(id.0) {
+        if !hello.voter_id.is_empty() && hello.voter_id != voter_id_out(id) {
             return Err(Status::failed_precondition(format!(
                 "the voter here is {:032x}, and another one is meant: if its disk was lost, let this \
                  one take its place with `hashroute quorum replace-voter`",
@@ -140,7 +144,7 @@ impl Shell {
         }
         if let Some(record) = &record
             && !hello.cluster_id.is_empty()
-            && hello.cluster_id != id_out(record.cluster().0)
+            && hello.cluster_id != cluster_id_out(record.cluster())
         {
             return Err(Status::failed_precondition(format!(
                 "this voter belongs to the founding {:032x} of cluster {:?}, and the member to another \
@@ -150,18 +154,17 @@ impl Shell {
             )));
         }
         let writer = hello.writer.ok_or_else(|| Status::invalid_argument("no writer in Hello"))?;
-        let pod =
-            PodId::new(&writer.pod).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if self.member.as_ref().is_some_and(|member| member.pod.id == pod && !member.is_removed) {
+        let writer = writer_in(&writer).map_err(|error| invalid(&error))?;
+        let pod = &writer.pod;
+        if self.member.as_ref().is_some_and(|member| member.pod.id == *pod && !member.is_removed) {
             self.attendees.contested.insert(pod.clone(), clock::now());
             return Err(Status::failed_precondition(format!(
                 "this very process is the member of pod {pod}: give the other one another quorum.pod"
             )));
         }
-        let writer = Writer { pod, incarnation: Incarnation(writer.incarnation) };
         let attending = self.attend(writer)?;
         let record = record.map(|record| self.codec.record_out(&record));
-        let welcome = proto::Welcome { voter_id: id_out(id.0), record };
+        let welcome = proto::Welcome { voter_id: voter_id_out(id), record };
         self.attendees.say_in(attending.number, attend_response::Message::Welcome(welcome));
         Ok(attending)
     }
@@ -176,8 +179,10 @@ impl Shell {
             )));
         }
         if let Some((number, attendee)) = before.and_then(|it| Some((it, attendees.remove(it)?))) {
-            if attendee.writer != writer && !attendee.outbox.is_abandoned() {
-                attendees.contested.insert(writer.pod.clone(), clock::now());
+            let (now, goes_on) = (clock::now(), !attendee.outbox.is_abandoned());
+            let is_alive = goes_on && now.saturating_sub(attendee.heard) < ALIVE_FOR;
+            if attendee.writer != writer && is_alive {
+                attendees.contested.insert(writer.pod.clone(), now);
             }
             let reason = "another process attends as this pod: if both are alive, stop one of them";
             attendee.outbox.end_with(Err(Status::aborted(reason)));
@@ -189,12 +194,15 @@ impl Shell {
         let (outbox, answers) = outbox(WAITING_MOST);
         let (end, ended) = oneshot::channel();
         attendees.numbers.insert(writer.pod.clone(), number);
-        attendees.by_number.insert(number, Attendee { writer, outbox, _ended: end });
+        attendees
+            .by_number
+            .insert(number, Attendee { writer, heard: clock::now(), outbox, _ended: end });
         Ok(Attending { number, answers, ended })
     }
 
     pub(super) fn attendee_said(&mut self, number: u64, message: attend_request::Message) {
-        let Some(attendee) = self.attendees.by_number.get(&number) else { return };
+        let Some(attendee) = self.attendees.by_number.get_mut(&number) else { return };
+        attendee.heard = clock::now();
         let me = attendee.writer.clone();
         let refused = match message {
             attend_request::Message::Hello(_) => {
@@ -292,6 +300,9 @@ impl Shell {
 
 /// Conversations with members at one time.
 const ATTENDEES_MOST: usize = 1_024;
+
+/// A process that said something within this is taken to be alive: members renew more often.
+const ALIVE_FOR: Duration = Duration::from_secs(1);
 
 /// For so long it is said that two processes attend as one pod.
 const CONTESTED_FOR: Duration = Duration::from_secs(60);

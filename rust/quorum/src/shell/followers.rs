@@ -9,9 +9,10 @@ use crate::link::WAITING_MOST;
 use crate::outbox::{Outbox, outbox};
 use crate::proto;
 use crate::server::Answers;
+use crate::wire::{NAME_BYTES_MAX, voter_id_out};
 
+use super::Shell;
 use super::voter::no_voter;
-use super::{Shell, id_out};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ impl Shell {
         }
         let (outbox, answers) = outbox(WAITING_MOST);
         let mut name = request.router;
-        name.truncate(name.floor_char_boundary(NAME_BYTES_MOST));
+        name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
         self.followers.list.push(Follower { name, epoch: request.epoch, outbox });
         self.tell_followers(clock::now());
         Ok(answers)
@@ -77,7 +78,7 @@ impl Shell {
         self.followers.list.retain_mut(|follower| {
             let record = news.clone().filter(|_| follower.epoch != epoch);
             follower.epoch = epoch;
-            let (voter_id, clock_ns) = (id_out(id.0), clock::nanos(now));
+            let (voter_id, clock_ns) = (voter_id_out(id), clock::nanos(now));
             let goes_on = follower.outbox.offer(Ok(proto::FollowResponse {
                 voter_id,
                 epoch,
@@ -94,7 +95,4 @@ impl Shell {
 }
 
 /// Routers that follow at one time.
-const FOLLOWERS_MOST: usize = 4_096;
-
-/// What a router calls itself is cut to this.
-const NAME_BYTES_MOST: usize = 255;
+const FOLLOWERS_MOST: usize = 1_024;

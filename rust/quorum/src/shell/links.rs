@@ -14,8 +14,9 @@ use crate::outbox::Outbox;
 use crate::proto;
 use crate::proto::{attend_request, attend_response};
 use crate::transport;
+use crate::wire::{cluster_id_out, voter_id_in, voter_id_out, writer_out};
 
-use super::{Mail, PoisonError, Shell, id_out};
+use super::{Mail, PoisonError, Shell};
 
 /// All of them.
 #[derive(Debug)]
@@ -225,12 +226,9 @@ impl Shell {
             Some(member) => Opening::Attend(proto::Hello {
                 version,
                 cluster,
-                cluster_id: record.map(|it| id_out(it.cluster().0)).unwrap_or_default(),
-                voter_id: voter.map(|voter| id_out(voter.0)).unwrap_or_default(),
-                writer: Some(proto::Writer {
-                    pod: member.pod.id.to_string(),
-                    incarnation: member.incarnation.0,
-                }),
+                cluster_id: record.map(|it| cluster_id_out(it.cluster())).unwrap_or_default(),
+                voter_id: voter.map(voter_id_out).unwrap_or_default(),
+                writer: Some(writer_out(&member.writer())),
             }),
             None => Opening::Follow(proto::FollowRequest {
                 version,
@@ -335,8 +333,9 @@ impl Shell {
 
     /// The conversation is with this voter.
     fn is_with(&mut self, number: u64, id: &[u8]) {
-        let Some(id) = <[u8; 16]>::try_from(id).ok().map(u128::from_be_bytes).map(VoterId) else {
-            return self.distrust(number, "a voter's id is not of 16 bytes".into());
+        let id = match voter_id_in(id) {
+            Ok(id) => id,
+            Err(error) => return self.distrust(number, error.to_string()),
         };
         let own = self.voter.as_ref().map(|part| part.id);
         let Some(way) = self.links.way(number) else { return };

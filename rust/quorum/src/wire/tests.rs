@@ -2,9 +2,9 @@
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Change, FromVoter, Group, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
+    Change, FromVoter, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
 };
-use hashroute_core::{Epoch, PodId, View};
+use hashroute_core::{Epoch, View};
 use proptest::prelude::*;
 
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, SLOTS_MAX};
@@ -441,6 +441,19 @@ fn who_steps_down_makes_room_for_the_next_candidate_that_can() {
     assert_eq!(step_down(&join(&alone, "a", 2)), lead("a"));
     let nobody = step_down(&first()).unwrap_err();
     assert_eq!(nobody.code(), "no_other_candidate");
+}
+
+#[test]
+fn the_next_candidate_is_the_one_after_the_leader_and_not_the_best() {
+    let three = join(&both(), "c", 1);
+    let candidates = ["a", "b", "c"].map(pod).to_vec();
+    let name: std::sync::Arc<str> = std::sync::Arc::from("three");
+    let record = three.next(&Change::AddGroup { name: name.clone(), candidates }).unwrap();
+    let middle = record.next(&Change::Lead { group: name, leader: pod("b") }).unwrap();
+    let lead = proto::LeadGroup { group: "three".to_owned(), leader: String::new() };
+    let asked = proto::record_change::Change::Lead(lead);
+    let read = change(&proto::RecordChange { change: Some(asked) }, &middle);
+    assert!(matches!(read, Ok(Change::Lead { leader, .. }) if leader == pod("c")));
 }
 
 #[test]

@@ -58,8 +58,14 @@ fn a_release_waits_for_the_writes_under_way() {
     thread::scope(|scope| {
         let drain = scope.spawn(|| one.node().drain(PATIENCE));
         wait("the release begins", || matches!(one.admit(&mine), Err(WriteRefusal::Moving { .. })));
-        assert!(under_way.is_valid(), "what was admitted may end");
-        assert!(other.admit(&mine).is_err(), "nobody else may begin");
+        let granted = || one.node().snapshot().voter.unwrap().grants;
+        let before = granted();
+        wait("time passes, in renewals", || {
+            assert!(under_way.is_valid(), "what was admitted may end");
+            assert!(other.admit(&mine).is_err(), "nobody else may begin");
+            assert!(!drain.is_finished(), "the change waits");
+            granted() > before + 4
+        });
         drop(under_way);
         drain.join().unwrap().unwrap();
     });
@@ -69,8 +75,10 @@ fn a_release_waits_for_the_writes_under_way() {
 #[test]
 fn a_group_steps_down_to_the_other_candidate_and_back() {
     let (one, other, witness) = pair_and_witness(SLOW);
-    assert!(one.admit(&gateway()).is_ok(), "the best candidate leads");
     let lead = |leader| Change::Lead { group: "gateway".into(), leader: pod(leader) };
+    // Who came first leads; a better candidate that comes later does not put it out.
+    one.node().change(lead("pod-a"), PATIENCE).unwrap();
+    wait("the first leads", || one.admit(&gateway()).is_ok());
     other.node().change(lead("pod-b"), PATIENCE).unwrap();
     wait("the other leads", || other.admit(&gateway()).is_ok());
     wait("the first does not", || one.admit(&gateway()).is_err());

@@ -89,7 +89,7 @@ fn settings_that_cannot_work_are_refused_before_anything_starts() {
     assert_eq!(refused(&|_| ()), Ok(()));
     assert_eq!(refused(&|it| it.data = None), Err("setting".into()));
     assert_eq!(refused(&|it| it.listen = Some("0.0.0.0:0".into())), Err("setting".into()));
-    assert_eq!(refused(&|it| it.voters = vec!["no address".into()]).is_err(), true);
+    assert_eq!(refused(&|it| it.voters = vec!["no address".into()]), Err("setting".into()));
     assert_eq!(refused(&|it| it.stale_after = Duration::ZERO), Err("setting".into()));
     assert_eq!(refused(&|it| it.listen = Some("nowhere".into())), Err("address_not_usable".into()));
 }

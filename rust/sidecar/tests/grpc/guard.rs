@@ -15,6 +15,8 @@ use super::support::{
 const METHOD: &str = "/test.Service/Method";
 const READ: &str = "/read.Service/Method";
 
+type Headers = Vec<(&'static str, String)>;
+
 /// A service, and the guard of pod-0 in front of it.
 struct Guarded {
     service: Pod,
@@ -45,7 +47,7 @@ impl Guarded {
     }
 
     /// The headers that a router sends with a write of `key`.
-    fn tagged<'a>(&self, key: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, String)> {
+    fn tagged(&self, key: &str, more: &[(&'static str, &str)]) -> Headers {
         let slot = self.quorum.slot_of(key).to_string();
         let mut headers = vec![
             ("x-hashroute-key", key.to_owned()),
@@ -153,12 +155,12 @@ fn a_write_without_a_whole_tag_of_its_own_resource_is_not_judged() {
         let mut client = guarded.client().await;
         let slot = guarded.quorum.slot_of("AAPL").get();
         let other = (slot ^ 1).to_string();
-        let with = |change: &dyn Fn(&mut Vec<(&str, String)>)| {
+        let with = |change: &dyn Fn(&mut Headers)| {
             let mut headers = guarded.tagged("AAPL", &[]);
             change(&mut headers);
             headers
         };
-        let cases: [(&str, Vec<(&str, String)>); 8] = [
+        let cases: [(&str, Headers); 8] = [
             ("no tag", with(&|headers| headers.truncate(1))),
             ("no term", with(&|headers| drop(headers.pop()))),
             ("two terms", with(&|headers| headers.push(("x-hashroute-term", "9".into())))),

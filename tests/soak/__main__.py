@@ -1,0 +1,134 @@
+"""``python -m tests.soak``: trials for a time or a number of failovers, then the verdict.
+
+Exit codes: 0 every promise was kept, 1 one was broken, 2 the trial could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tests.soak.cluster import HOSTS, Cluster, Trial
+from tests.soak.history import Verdict, judge, read_effects, read_owners, read_writes
+from tests.soak.hosts import Hosts, become_root
+from tests.soak.nemesis import Fault, Nemesis
+
+
+def main() -> int:
+    """Runs what the command line asks for."""
+    arguments = _arguments()
+    try:
+        become_root()
+    except OSError as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 2
+    trial = Trial(
+        engine=arguments.engine, lease=arguments.lease, priority=arguments.priority,
+    )  # fmt: skip
+    spinners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.busy)
+    ]
+    try:
+        with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+            place = arguments.keep or Path(directory)
+            place.mkdir(parents=True, exist_ok=True)
+            faults, verdict = run(trial, place, arguments)
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+    report(trial, faults, verdict, arguments)
+    return 0 if verdict.held else 1
+
+
+def run(trial: Trial, place: Path, arguments: argparse.Namespace) -> tuple[list[Fault], Verdict]:
+    """Runs one trial; returns the faults that were made and what the history shows."""
+    faults: list[Fault] = []
+    with Hosts.start(HOSTS) as hosts, Cluster.start(trial, hosts, place) as cluster:
+        nemesis = Nemesis(cluster, arguments.seed)
+        end = time.monotonic() + arguments.seconds
+        kinds = [arguments.fault] if arguments.fault else []
+        if arguments.each:
+            kinds = list(nemesis.kinds)
+        failovers = 0
+        while time.monotonic() < end and failovers < arguments.failovers:
+            if arguments.each and not kinds:
+                break
+            kind = kinds.pop(0) if arguments.each else (arguments.fault or None)
+            fault = nemesis.strike(kind)
+            faults.append(fault)
+            failovers += fault.is_failover
+            took = f"{fault.resumed_after * 1e3:7.0f} ms"
+            print(f"{len(faults):4d}  {fault.pod}  {fault.kind:40s} {took}", flush=True)
+        cluster.end_writers()
+        verdict = judge(
+            read_effects(cluster.effects), read_writes(cluster.writes), read_owners(cluster.owners)
+        )
+    return faults, verdict
+
+
+def report(
+    trial: Trial, faults: list[Fault], verdict: Verdict, arguments: argparse.Namespace
+) -> None:
+    """Prints the figures, and writes them to the file that was asked for."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for fault in faults:
+        times[fault.kind].append(fault.resumed_after * 1e3)
+    print(f"\n{'until all keys of the pod are written again, ms':50s} times   p50   p99 worst")
+    figures: dict[str, Any] = {}
+    for kind, sample in sorted(times.items()):
+        figures[kind] = summary(sample)
+        row = figures[kind]
+        print(
+            f"{kind:50s} {row['times']:5d} {row['p50']:5.0f} {row['p99']:5.0f} {row['worst']:5.0f}"
+        )
+    failovers = sum(fault.is_failover for fault in faults)
+    print(
+        f"\n{len(faults)} faults, {failovers} failovers; {verdict.effects} effects reached the "
+        f"store, {verdict.fenced} of them late and fenced; writes: {dict(verdict.endings)}"
+    )
+    for violation in verdict.violations[:20]:
+        print(f"VIOLATION: {violation}")
+    print(f"{len(verdict.violations)} violations")
+    if arguments.report:
+        document = {
+            "engine": trial.engine, "lease": trial.lease, "priority": trial.priority,
+            "busy": arguments.busy, "seed": arguments.seed, "faults": len(faults),
+            "failovers": failovers, "effects": verdict.effects, "fenced": verdict.fenced,
+            "writes": dict(verdict.endings), "violations": verdict.violations, "ms": figures,
+        }  # fmt: skip
+        arguments.report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def summary(sample: list[float]) -> dict[str, float]:
+    """The median, the 99th percentile and the worst of a sample."""
+    ordered = sorted(sample)
+    at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
+    return {"times": len(ordered), "p50": at(0.5), "p99": at(0.99), "worst": ordered[-1]}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for how long, at most")
+    parser.add_argument("--failovers", type=int, default=1 << 30, help="how many, at most")
+    parser.add_argument("--each", action="store_true", help="each kind of fault once")
+    parser.add_argument("--fault", help="this kind of fault alone")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=["embedded", "etcd"], default="embedded")
+    parser.add_argument("--lease", default="default", help="default, tight or slow")
+    parser.add_argument("--priority", choices=["realtime", "ordinary"], default="realtime")
+    parser.add_argument("--busy", type=int, default=0, help="so many busy processes beside it")
+    parser.add_argument("--report", type=Path, help="where to write the figures, as JSON")
+    parser.add_argument("--keep", type=Path, help="where to leave logs and configurations")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

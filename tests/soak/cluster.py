@@ -1,0 +1,273 @@
+"""The cluster under trial: two pods with a sidecar each, a witness, a router, and the store.
+
+``pod-a`` and ``pod-b`` each run a service and ``hashroute proxy`` in front of it, which votes and
+holds the pod's lease; ``witness`` runs ``hashroute voter``; ``client`` runs a router and the
+writers; ``store`` runs the store. With the engine on etcd, the three hosts of the voters run a
+member of etcd each, and nobody of ours votes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tests.soak.hosts import Hosts
+
+PODS = ("pod-a", "pod-b")
+VOTERS = (*PODS, "witness")
+HOSTS = (*VOTERS, "client", "store")
+SECONDS_MAX = 60.0
+"""Longer than anything takes; it only bounds a trial that has failed."""
+
+POLL_SECONDS = 0.005
+
+Engine = Literal["embedded", "etcd"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is tried."""
+
+    engine: Engine = "embedded"
+    lease: str = "default"
+    priority: str = "realtime"
+    keys: int = 16
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:
+    """Waits until it is so.
+
+    Raises:
+        TimeoutError: it never was.
+
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(POLL_SECONDS)  # poll
+
+
+@dataclass
+class Cluster:
+    """All processes of a trial, by name."""
+
+    trial: Trial
+    hosts: Hosts
+    directory: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, trial: Trial, hosts: Hosts, directory: Path) -> Self:
+        """Starts everything, founds the cluster, and returns when both pods write."""
+        cluster = cls(trial, hosts, directory)
+        try:
+            cluster._start()
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    def _start(self) -> None:
+        store = f"{self.hosts['store'].address}:7000"
+        self._python("store", "tests.soak.store", store, str(self.effects))
+        for pod in PODS:
+            self.start_service(pod)
+        if self.trial.engine == "etcd":
+            for name in VOTERS:
+                self._start_etcd(name)
+        for name in (*VOTERS, "client"):
+            self._configure(name)
+            self.start_node(name)
+        self.hashroute("quorum", "init", timeout=SECONDS_MAX)
+        self.await_writers()
+        self._python("recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners))
+        router = "127.0.0.1:9000"
+        self._python(
+            "writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys)
+        )
+
+    @property
+    def effects(self) -> Path:
+        """The store's log."""
+        return self.directory / "effects.jsonl"
+
+    @property
+    def writes(self) -> Path:
+        """The clients' log."""
+        return self.directory / "writes.jsonl"
+
+    @property
+    def owners(self) -> Path:
+        """The log of who owned what."""
+        return self.directory / "owners.jsonl"
+
+    def await_writers(self) -> None:
+        """Returns when every slot has a writer that holds its lease."""
+        until(self._is_written, "every slot has a writer")
+
+    def _is_written(self) -> bool:
+        members = self.status().get("members", [])
+        return len(members) == len(PODS) and all(
+            member["slots"] > 0 and member["holds_lease"] is not False for member in members
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What ``hashroute quorum status --json`` says; empty if it could not be found out."""
+        done = self.hashroute("quorum", "status", "--json", check=False)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except json.JSONDecodeError:
+            return {}
+        return found
+
+    def hashroute(
+        self, *words: str, check: bool = True, timeout: float = SECONDS_MAX
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs ``hashroute`` on the client's host, with the client's configuration."""
+        command = [sys.executable, "-m", "hashroute", *words]
+        environment = {**os.environ, "HASHROUTE_CONFIG": str(self._file("client"))}
+        deadline = time.monotonic() + timeout
+        while True:
+            done = subprocess.run(
+                self.hosts["client"].command(command),
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == 0 or not check:
+                return done
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"hashroute {' '.join(words)}: {done.stderr or done.stdout}")
+            time.sleep(POLL_SECONDS)  # poll
+
+    def start_service(self, pod: str) -> None:
+        """Starts the service of a pod, which its sidecar stands in front of."""
+        store = f"{self.hosts['store'].address}:7000"
+        name = f"service-{pod}"
+        self._python(name, "tests.soak.service", pod, "127.0.0.1:50051", store, host=pod)
+
+    def start_node(self, name: str) -> None:
+        """Starts the sidecar, the witness or the router of a host; returns when it listens."""
+        if name == "witness" and self.trial.engine == "etcd":
+            return
+        verb = "voter" if name == "witness" else "proxy"
+        ready = self.directory / f"{name}.ready"
+        ready.unlink(missing_ok=True)
+        words = ["-m", "hashroute", verb, "--config", str(self._file(name))]
+        self._run(name, [sys.executable, *words, "--ready-file", str(ready)], host=name)
+        until(lambda: ready.exists() or self._has_ended(name), f"{name} is ready")
+        if self._has_ended(name):
+            raise RuntimeError(f"{name} ended: see {self._log(name)}")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Sends a signal to one of our processes; one that was killed is reaped."""
+        process = self.processes[name]
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.wait(SECONDS_MAX)
+
+    def end_writers(self) -> None:
+        """Lets the clients finish."""
+        self.signal("writers", signal.SIGTERM)
+        self.processes["writers"].wait(SECONDS_MAX)
+
+    def close(self) -> None:
+        """Ends every process that this cluster started."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait(SECONDS_MAX)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _has_ended(self, name: str) -> bool:
+        return self.processes[name].poll() is not None
+
+    def _python(self, name: str, module: str, *arguments: str, host: str | None = None) -> None:
+        place = host or {"writers": "client", "recorder": "client"}.get(name, name)
+        process = self._run(name, [sys.executable, "-m", module, *arguments], host=place)
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"{name} did not start: see {self._log(name)}")
+
+    def _run(self, name: str, words: Sequence[str], *, host: str) -> subprocess.Popen[bytes]:
+        with self._log(name).open("ab") as log:
+            process = subprocess.Popen(
+                self.hosts[host].command(words), stdout=subprocess.PIPE, stderr=log
+            )
+        self.processes[name] = process
+        return process
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def _file(self, name: str) -> Path:
+        return self.directory / f"{name}.toml"
+
+    def _start_etcd(self, name: str) -> None:
+        address = self.hosts[name].address
+        client, peer = f"http://{address}:2379", f"http://{address}:2380"
+        members = ",".join(f"{it}=http://{self.hosts[it].address}:2380" for it in VOTERS)
+        self._run(
+            f"etcd-{name}",
+            ["etcd", "--name", name, "--data-dir", str(self.directory / f"etcd-{name}"),
+             "--listen-client-urls", client, "--advertise-client-urls", client,
+             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+             "--initial-cluster", members, "--initial-cluster-state", "new",
+             "--heartbeat-interval", "20", "--election-timeout", "200"],
+            host=name,
+        )  # fmt: skip
+
+    def _configure(self, name: str) -> None:
+        at = {host: self.hosts[host].address for host in HOSTS}
+        tables = ['[listen]\ncontrol = "127.0.0.1:9003"']
+        if name == "client":
+            tables = ['[listen]\ngrpc = "127.0.0.1:9000"\ncontrol = "127.0.0.1:9003"']
+        if name == "witness":
+            tables = []
+        tables += [f'[pods.{pod}]\ngrpc = "{at[pod]}:9100"' for pod in PODS]
+        tables.append(self._quorum(name))
+        if name in PODS:
+            tables.append(f'[guard]\ngrpc = "{at[name]}:9100"\ngrpc_service = "127.0.0.1:50051"')
+        if name != "witness":
+            tables.append(
+                '[[routes]]\nmatch = "/soak.Service/*"\n'
+                'key = ["metadata:x-hashroute-key"]\non_missing = "reject"\nwrite = true'
+            )
+            tables.append('[writes]\npatience = "4s"')
+        self._file(name).write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+
+    def _quorum(self, name: str) -> str:
+        trial, lines = self.trial, ["[quorum]", 'cluster = "soak"']
+        voters = ", ".join(f'"{self.hosts[it].address}:9010"' for it in VOTERS)
+        if trial.engine == "embedded":
+            lines.append(f"voters = [{voters}]")
+            if name in VOTERS:
+                lines.append(f'listen = "{self.hosts[name].address}:9010"')
+                lines.append(f'data = "{self.directory / f"data-{name}"}"')
+        else:
+            lines.append('engine = "etcd"')
+        if name in PODS:
+            lines.append(f'pod = "{name}"')
+        lines.append(f'lease = "{trial.lease}"')
+        lines += [f'priority = "{trial.priority}"', 'stall_check = "200ms"', "force = true"]
+        if trial.engine == "etcd":
+            endpoints = ", ".join(f'"{self.hosts[it].address}:2379"' for it in VOTERS)
+            lines += ["", "[quorum.etcd]", f"endpoints = [{endpoints}]"]
+        return "\n".join(lines)

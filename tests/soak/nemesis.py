@@ -1,0 +1,228 @@
+"""What goes wrong, one thing after another, and how long the pod's keys stay unwritten.
+
+Each fault hits one pod. It is over when the other pod writes the keys that the faulty one had; then
+what was broken is healed, and the next one waits until both pods write again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.soak.cluster import PODS, VOTERS, Cluster, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+STAYS = frozenset({"kill -9 of the witness", "lossy links"})
+"""Faults that the writer survives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault that was made: which, to whom, and when."""
+
+    kind: str
+    pod: str
+    at: float
+    resumed_after: float
+    """Until the last of the pod's keys had a write acknowledged: by the other pod if that is to
+    take over. In seconds."""
+    is_failover: bool
+
+
+class Tail:
+    """The clients' log, followed: who wrote each key last, and when."""
+
+    def __init__(self, log: Path) -> None:
+        self._stream = log.open(encoding="utf-8")
+        self._part = ""
+        self.last: dict[str, tuple[str, float]] = {}
+        self._since = 0.0
+        self._first: dict[tuple[str, str], float] = {}
+
+    def watch(self, since: float) -> None:
+        """From now on, remembers the first write of each key by each writer after that time."""
+        self._since = since
+        self._first.clear()
+
+    def first(self, key: str, writers: set[str]) -> float | None:
+        """When the first write of the key by one of these was acknowledged."""
+        found = [self._first[key, writer] for writer in writers if (key, writer) in self._first]
+        return min(found, default=None)
+
+    def read(self) -> None:
+        """Takes in what was written since."""
+        while line := self._stream.readline():
+            self._part += line
+            if not line.endswith("\n"):
+                return
+            write, self._part = json.loads(self._part), ""
+            if write["ending"] == "acknowledged":
+                self.last[write["key"]] = (write["writer"], write["ended_at"])
+                # A write that began before may have been on its way through the old writer.
+                if write["began_at"] > self._since or write["ended_at"] > self._since:
+                    self._first.setdefault((write["key"], write["writer"]), write["ended_at"])
+
+    def keys_of(self, pod: str) -> set[str]:
+        """The keys that the pod wrote last."""
+        self.read()
+        return {key for key, (writer, _) in self.last.items() if writer == pod}
+
+
+class Nemesis:
+    """Makes faults on a cluster."""
+
+    def __init__(self, cluster: Cluster, seed: int) -> None:
+        self._cluster = cluster
+        self._dice = random.Random(seed)
+        self._tail = Tail(cluster.writes)
+        self.kinds: dict[str, Callable[[str], float]] = {
+            "kill -9": self._kill,
+            "SIGSTOP": self._freeze,
+            "cut off": self._cut_off,
+            "cut off, sends only": self._deafen,
+            "cut off, hears only": self._silence,
+            "SIGSTOP of the service, then kill -9": self._late_effects,
+            "drain": self._drain,
+            "kill -9 of the witness": self._kill_witness,
+            "restart at once": self._restart,
+            "lossy links": self._loss,
+        }
+        self._heal: Callable[[], None] = lambda: None
+
+    def strike(self, kind: str | None = None) -> Fault:
+        """Makes one fault, by chance if none is named, and waits until all is well again."""
+        chosen = kind or self._dice.choice(list(self.kinds))
+        is_failover = chosen not in STAYS
+        pod = self._dice.choice(PODS)
+        until(lambda: len(self._tail.keys_of(pod)) > 0, f"{pod} writes something")
+        keys = self._tail.keys_of(pod)
+        writers = {self._other(pod)} if is_failover else set(PODS)
+        self._heal = lambda: None
+        self._tail.watch(time.monotonic())
+        at = self.kinds[chosen](pod)
+
+        def resumed() -> list[float]:
+            self._tail.read()
+            firsts = [self._tail.first(key, writers) for key in keys]
+            return [first for first in firsts if first is not None]
+
+        until(lambda: len(resumed()) == len(keys), f"{chosen} of {pod}: written again")
+        resumed_after = max(0.0, max(resumed()) - at)
+        self._heal()
+        self._settle()
+        return Fault(chosen, pod, at, resumed_after, is_failover)
+
+    def _settle(self) -> None:
+        """Returns when both pods write."""
+        since = time.monotonic()
+
+        def writes(pod: str) -> bool:
+            keys = self._tail.keys_of(pod)
+            return any(self._tail.last[key][1] > since for key in keys)
+
+        until(lambda: all(writes(pod) for pod in PODS), "both pods write")
+
+    def _other(self, pod: str) -> str:
+        return PODS[1 - PODS.index(pod)]
+
+    def _peers(self, pod: str) -> list[str]:
+        """Everybody but the store: what a cut-off pod still has in hand may reach that."""
+        return [host for host in (*VOTERS, "client") if host != pod]
+
+    def _strike(self, name: str, number: signal.Signals) -> float:
+        """Sends a signal; returns when."""
+        at = time.monotonic()
+        self._cluster.signal(name, number)
+        return at
+
+    def _restarts(self, *names: str) -> None:
+        def heal() -> None:
+            for name in names:
+                self._cluster.start_node(name)
+
+        self._heal = heal
+
+    def _kill(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGKILL)
+        self._restarts(pod)
+        return at
+
+    def _restart(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGKILL)
+        self._cluster.start_node(pod)
+        return at
+
+    def _freeze(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGSTOP)
+        self._heal = lambda: self._cluster.signal(pod, signal.SIGCONT)
+        return at
+
+    def _cut_off(self, pod: str) -> float:
+        self._cluster.hosts.isolate(pod, self._peers(pod))
+        self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
+
+    def _deafen(self, pod: str) -> float:
+        for peer in self._peers(pod):
+            self._cluster.hosts.cut(peer, pod)
+        self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
+
+    def _silence(self, pod: str) -> float:
+        for peer in self._peers(pod):
+            self._cluster.hosts.cut(pod, peer)
+        self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
+
+    def _late_effects(self, pod: str) -> float:
+        """What the service has in hand reaches the store when another pod has long taken over."""
+        service = f"service-{pod}"
+        self._cluster.signal(service, signal.SIGSTOP)
+        time.sleep(0.02)  # a fault lasts; not a poll
+        at = self._strike(pod, signal.SIGKILL)
+
+        def heal() -> None:
+            self._cluster.signal(service, signal.SIGCONT)
+            self._cluster.start_node(pod)
+
+        self._heal = heal
+        return at
+
+    def _drain(self, pod: str) -> float:
+        at = time.monotonic()
+        self._cluster.hashroute("quorum", "drain", pod)
+
+        def heal() -> None:
+            # Draining is for the process: the next one joins as active.
+            self._cluster.signal(pod, signal.SIGKILL)
+            self._cluster.start_node(pod)
+
+        self._heal = heal
+        return at
+
+    def _kill_witness(self, _pod: str) -> float:
+        if "witness" in self._cluster.processes:
+            self._cluster.signal("witness", signal.SIGKILL)
+            self._restarts("witness")
+        return time.monotonic()
+
+    def _loss(self, pod: str) -> float:
+        """Short losses on the links of a pod, in both directions."""
+        at = time.monotonic()
+        end = at + 1.0
+        while time.monotonic() < end:
+            peer, hosts = self._dice.choice(self._peers(pod)), self._cluster.hosts
+            pair = (pod, peer) if self._dice.random() < 0.5 else (peer, pod)
+            hosts.cut(*pair)
+            time.sleep(self._dice.uniform(0.005, 0.04))  # a fault lasts; not a poll
+            hosts.heal(*pair)
+            time.sleep(self._dice.uniform(0.0, 0.03))  # a fault lasts; not a poll
+        return at

@@ -1,0 +1,47 @@
+"""Who owned what, as the voters agreed on it: one line for each term of each slot.
+
+A program: ``python -m tests.soak.recorder CONFIG LOG``. It follows the record as a router does, and
+writes ``{"term", "resource", "owner"}`` down whenever a slot has a term that was not seen before.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from hashroute import _hashroute
+from hashroute.config import load
+from hashroute.config.settings import node_settings_of
+
+
+def main(config: str, log: str) -> None:
+    """Follows until it is ended."""
+    node = _hashroute.Node(json.dumps(node_settings_of(load(Path(config)))))
+    seen: np.ndarray | None = None
+    epoch = 0
+    print("ready", flush=True)
+    with Path(log).open("a", buffering=1, encoding="utf-8") as stream:
+        while True:
+            if node.wait_for_epoch(epoch, 1.0) <= epoch:
+                continue
+            view, terms = node.view(), np.array(node.terms())
+            if view is None or node.epoch != view.epoch:
+                continue  # another record came in between
+            epoch = view.epoch
+            try:
+                ring = _hashroute.Ring(view)
+            except ValueError:  # no pod owns anything
+                continue
+            pods, table = [pod[0] for pod in view.pods()], ring.table
+            fresh = np.arange(len(terms)) if seen is None else np.flatnonzero(terms != seen)
+            for slot in fresh.tolist():
+                owner = pods[table[slot]]
+                line = {"term": int(terms[slot]), "resource": str(slot), "owner": owner}
+                stream.write(json.dumps(line) + "\n")
+            seen = terms
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

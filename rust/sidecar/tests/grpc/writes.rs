@@ -253,7 +253,8 @@ fn when_patience_is_over_the_caller_sees_one_error_with_the_last_refusal() {
             );
             assert_eq!(answer.last("x-hashroute-refusal"), Some(word));
             let [first, second] = desk.received();
-            assert!(second == 0 && (first == 1) == (word == "not-owner"), "{first} {second}");
+            let is_once = first == 1 || word != "not-owner";
+            assert!(second == 0 && first >= 1 && is_once, "{first} {second}");
             assert_eq!(desk.setup.snapshot().writes.given_up, 1);
         }
     });

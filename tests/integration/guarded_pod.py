@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,14 @@ from tests.integration.processes import SECONDS_MAX
 
 WRITES = ["/orders.Writes/*"]
 KEY = "metadata:x-hashroute-key"
+
+
+def write(store: StoreClient, entry: str, slot: int, term: int, writer: str) -> bytes:
+    """Carries a write out, and returns the answer; after an entry `die` the pod answers nothing."""
+    store.write(entry, slot, term, writer)
+    if entry.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return json.dumps({"pod": writer, "term": term}).encode()
 
 
 class Methods(grpc.GenericRpcHandler):
@@ -60,8 +69,8 @@ class Methods(grpc.GenericRpcHandler):
         metadata = dict(context.invocation_metadata())
         term = current_admission().term
         assert metadata["x-hashroute-term"] == str(term)
-        self._store.write(request.decode(), int(metadata["x-hashroute-slot"]), term, self._name)
-        return json.dumps({"pod": self._name, "term": term}).encode()
+        slot = int(metadata["x-hashroute-slot"])
+        return write(self._store, request.decode(), slot, term, self._name)
 
     def _batch(self, requests, context):
         answers = [self._write(request, context) for request in requests]
@@ -108,9 +117,8 @@ def serve_zmq(name: str, store: StoreClient, guard, address: str, stop: threadin
                 continue
             with request:
                 _key, entry = request.frames
-                store.write(entry.decode(), request.tag.slot, request.term, name)
-                answer = {"pod": name, "term": request.term}
-                request.reply(json.dumps(answer).encode())
+                answer = write(store, entry.decode(), request.tag.slot, request.term, name)
+                request.reply(answer)
 
 
 def ready() -> None:

@@ -142,6 +142,19 @@ def test_the_owner_is_killed_and_its_writes_go_on_elsewhere(channel, router, pod
     check(store, load.acknowledged, unknown=load.failed)
 
 
+def test_a_write_whose_pod_dies_before_it_answers_is_unknown_and_not_repeated(
+    channel, router, store
+):
+    key = key_of(router.ring, "pod-a")
+    with pytest.raises(grpc.RpcError) as caught:
+        write(channel, key, "die")
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert dict(caught.value.trailing_metadata()) == {"x-hashroute-outcome": "unknown"}
+    assert isinstance(caught.value.__cause__, hashroute.UnavailableError)
+    assert write(channel, key, "next")["pod"] == "pod-b"
+    check(store, ["die", "next"])
+
+
 @BOTH_KINDS
 def test_the_owner_is_drained_and_nobody_notices(channel, router, cluster, store):
     key = key_of(router.ring, "pod-a")

@@ -9,7 +9,7 @@ import json
 import hashroute
 import pytest
 import zmq
-from hashroute import Router
+from hashroute import HealthOptions, Router
 from hashroute.clients.zmq import AsyncClient, Client
 
 from tests.integration.clusters import CLUSTER, Cluster, GuardedPod, key_of
@@ -95,6 +95,17 @@ def test_the_owner_is_killed_and_its_writes_go_on_elsewhere(client, router, pods
     check(store, load.acknowledged, unknown=load.failed)
 
 
+def test_a_write_whose_pod_dies_before_it_answers_is_unknown_and_not_repeated(
+    client, router, store
+):
+    key = key_of(router.ring, "pod-a")
+    with pytest.raises(hashroute.UnavailableError) as caught:
+        write(client, key, "die")
+    assert caught.value.outcome == "unknown"
+    assert write(client, key, "next")["pod"] == "pod-b"
+    check(store, ["die", "next"])
+
+
 def test_the_owner_is_drained_and_nobody_notices(client, router, cluster, store):
     key = key_of(router.ring, "pod-a")
     with Load(writing(client, key)) as load:
@@ -120,12 +131,15 @@ def test_a_frozen_owner_is_replaced_and_writes_nothing_when_it_wakes(router, pod
     check(store, load.acknowledged, unknown=load.failed)
 
 
-def test_an_idempotent_write_at_a_frozen_pod_goes_on_at_the_new_owner(client, router, pods, store):
+def test_an_idempotent_write_at_a_frozen_pod_goes_on_at_the_new_owner(router, pods, store):
+    """Its connection stands, and the client asks for no sign of life: only the record tells."""
     key = key_of(router.ring, "pod-a")
-    write(client, key, "before")
-    pods["pod-a"].freeze()
-    assert write(client, key, "after", idempotent=True)["pod"] == "pod-b"
-    pods["pod-a"].thaw()
+    health = HealthOptions(timeout_seconds=SECONDS_MAX)
+    with Client(router, write=True, patience_seconds=PATIENCE_SECONDS, health=health) as client:
+        write(client, key, "before")
+        pods["pod-a"].freeze()
+        assert write(client, key, "after", idempotent=True)["pod"] == "pod-b"
+        pods["pod-a"].thaw()
     assert "after" in {entry for entry, *_ in store.rows()}
 
 

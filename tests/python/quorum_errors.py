@@ -163,6 +163,9 @@ REACHED = {
         for code in (
             "voters",
             "already_writer",
+            "not_the_leader",
+            "no_other_candidate",
+            "voters_unheard",
             "changes_waiting",
             "not_agreed",
             "record_malformed",

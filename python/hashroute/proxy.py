@@ -68,6 +68,13 @@ def _start(loaded: Loaded, servers: ExitStack) -> Controller:
             f"{loaded.file}: nothing to serve: neither grpc nor zmq listens. The file of a witness "
             "is for `hashroute voter`"
         )
+    member = loaded.configuration.quorum.pod if loaded.configuration.quorum is not None else None
+    if member is not None and not (guard.grpc or guard.zmq):
+        raise StartError(
+            f"{loaded.file}: this sidecar would hold the lease of {member}, and without a [guard] "
+            "nothing would judge the writes that reach it: add [guard], or let the service itself "
+            "be the member (hashroute.pod) and take quorum.pod out here"
+        )
     controller = Controller(loaded, _hashroute.Sidecar)
     # If a server below cannot start, the data plane must not outlive the attempt.
     servers.callback(controller.close)

@@ -230,3 +230,11 @@ def test_a_sidecar_does_not_take_the_file_of_a_witness(desk: Desk) -> None:
     done = desk.run("voter", "--config", str(desk.file("a")))
     assert done.returncode == 2
     assert "hashroute proxy" in done.stderr
+
+
+def test_a_member_that_guards_nothing_does_not_start(desk: Desk) -> None:
+    text = desk.text("a")
+    desk.write_files(a=text.replace("[guard]", "[unread]").partition("[unread]")[0])
+    done = desk.run("proxy", "--config", str(desk.file("a")))
+    assert done.returncode == 2
+    assert "this sidecar would hold the lease of pod-a" in done.stderr

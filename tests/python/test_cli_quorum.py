@@ -33,17 +33,6 @@ lease = "tight"
 [quorum.groups.fix]
 candidates = ["pod-a", "pod-b"]
 """
-ETCD = """\
-[listen]
-grpc = "127.0.0.1:1"
-[pods.a]
-grpc = "a:1"
-[quorum]
-cluster = "c"
-engine = "etcd"
-[quorum.etcd]
-endpoints = ["e:1"]
-"""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
@@ -351,12 +340,22 @@ def test_a_cluster_can_be_named_without_a_file(desk: Desk) -> None:
     }
 
 
+def test_a_process_that_says_nothing_of_this_cluster_counts_as_none(desk: Desk) -> None:
+    result = desk.run("status", "--target", ADDRESSES[0], "--cluster", "desk-8")
+    assert result.exit_code == 2
+    assert "belongs to cluster 'desk-7'" in result.stderr
+    told = desk.cluster.describe
+    desk.cluster.describe = lambda address: (
+        told(address) | ({"snapshot": None} if address == ADDRESSES[2] else {})
+    )
+    assert "shows no figures that this release can read" in desk.run("status").stdout
+
+
 @pytest.mark.parametrize(
     ("text", "because"),
     [
         ("[listen]\ngrpc = '127.0.0.1:1'\n[pods.a]\ngrpc = 'a:1'", "has no table [quorum]"),
         ("[listen]\ngrpc = 5", "listen.grpc"),
-        (ETCD, "names nobody to ask"),
     ],
 )
 def test_a_file_that_names_no_cluster_could_not_run(desk: Desk, text: str, because: str) -> None:

@@ -10,11 +10,14 @@ from textwrap import dedent
 
 import jsonschema
 import pytest
+from hashroute import Ring, _hashroute
 from hashroute.config import Configuration, Finding, check, dotted, load, settings_of, view_of
+from hashroute.config.checks import cross_check
 from hashroute.config.lease import LeaseNumbers, in_words
 from hashroute.config.quorum import LEASES, LeaseSection
 from hashroute.config.settings import node_settings_of
-from hypothesis import given
+from hashroute.errors import HashrouteError
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,10 +114,6 @@ def test_a_file_for_each_part_in_a_cluster_has_no_findings(tmp_path: Path, text:
         (
             'cluster = "c"\nvoters = ["a:1"]\n[quorum.etcd]\nendpoints = ["e:2"]',
             ["warning etcd_unused quorum.etcd"],
-        ),
-        (
-            'cluster = "c"\nengine = "etcd"\n[quorum.etcd]\nendpoints = ["e:2"]\nttl = "1.5s"',
-            ["error etcd_ttl quorum.etcd.ttl"],
         ),
     ],
 )
@@ -276,6 +275,7 @@ def test_a_pod_that_goes_past_its_guard_is_told_the_address_to_write(tmp_path: P
     assert finding.suggestion == '"127.0.0.1:9100"'
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5_000), st.integers(1, 1_000), st.integers(0, 100_000), st.integers(0, 500))
 def test_what_is_written_for_an_unsafe_lease_is_safe(ttl, interval, drift_ppm, margin) -> None:
     def lease(**changed: int) -> LeaseNumbers:
@@ -290,6 +290,44 @@ def test_what_is_written_for_an_unsafe_lease_is_safe(ttl, interval, drift_ppm, m
         assert lease(**{name: int(value.strip('"ms'))}).is_safe
     needed = int(lease().remedy().split('"')[1].removesuffix("ms"))
     assert not lease(ttl=needed - 2).is_safe, "it asks for more than is needed"
+
+
+OPERATOR = _hashroute.Operator(
+    json.dumps({"cluster": "c", "voters": [], "tls": None, "timeout_ms": 1000})
+)
+VIEW = Ring(["a"]).to_json()
+
+
+def refused_by_the_protocol(numbers: LeaseNumbers) -> str | None:
+    """What the code that keeps leases says of these numbers; None if it would found with them."""
+    lease = {
+        "ttl_us": numbers.ttl_ns // 1_000,
+        "renewal_interval_us": numbers.renewal_interval_ns // 1_000,
+        "drift_ppm": numbers.drift_ppm,
+        "margin_us": numbers.margin_ns // 1_000,
+    }
+    with pytest.raises(HashrouteError) as raised:  # there is nobody to found it with
+        OPERATOR.found(VIEW, json.dumps(lease), "{}")
+    return str(raised.value) if raised.value.code == "lease_unsafe" else None
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5_000), st.integers(1, 1_000), st.integers(0, 100_000), st.integers(0, 500))
+def test_the_check_refuses_the_leases_that_the_protocol_refuses_in_the_same_words(
+    ttl, interval, drift_ppm, margin
+) -> None:
+    lease = {
+        "ttl": f"{ttl}ms",
+        "renewal_interval": f"{interval}ms",
+        "drift_ppm": drift_ppm,
+        "margin": f"{margin}ms",
+    }
+    quorum = {"cluster": "c", "voters": ["a:1"], "lease": lease}
+    configuration = Configuration.model_validate({"quorum": quorum})
+    found = [it for it in cross_check(configuration) if it.code == "lease_unsafe"]
+    numbers = LeaseNumbers.of(configuration.quorum.lease)
+    refused = refused_by_the_protocol(numbers)
+    assert [f"quorum.lease: {it.message}" for it in found] == ([refused] if refused else [])
 
 
 @pytest.mark.parametrize(
@@ -337,8 +375,8 @@ group = "fix"
 """)
     loaded = load(file)
     view = view_of(loaded.configuration, epoch=1)
-    settings = settings_of(loaded, view)
-    assert settings["quorum"] == {
+    told = settings_of(loaded, view)
+    assert told["quorum"] == {
         "cluster": "desk-7",
         "engine": "embedded",
         "voters": ["127.0.0.1:9010", "127.0.0.1:9011", "127.0.0.1:9012"],
@@ -364,13 +402,13 @@ group = "fix"
         "stall_check_ms": 0,
         "force": True,
     }
-    assert settings["guard"] == {
+    assert told["guard"] == {
         "grpc": {"listen": "0.0.0.0:9100", "service": "127.0.0.1:50051"},
         "zmq": None,
         "untagged": "own",
     }
-    assert settings["writes"] == {"patience_ms": 500}
-    assert [(route["write"], route["group"]) for route in settings["routes"]] == [
+    assert told["writes"] == {"patience_ms": 500}
+    assert [(route["write"], route["group"]) for route in told["routes"]] == [
         (True, None),
         (True, "fix"),
     ]
@@ -380,10 +418,10 @@ def test_the_etcd_engine_is_told_with_its_table(tmp_path: Path) -> None:
     file = tmp_path / "hashroute.toml"
     file.write_text(
         f'{BEFORE}[quorum]\nengine = "etcd"\ncluster = "c"\n'
-        '[quorum.etcd]\nendpoints = ["e:2379"]\nprefix = "/desk"\nttl = "3s"\n'
+        '[quorum.etcd]\nendpoints = ["e:2379"]\nprefix = "/desk"\n'
     )
     assert node_settings_of(load(file))["engine"] == {
-        "etcd": {"endpoints": ["e:2379"], "prefix": "/desk", "ttl_seconds": 3}
+        "etcd": {"endpoints": ["e:2379"], "prefix": "/desk"}
     }
 
 

@@ -240,9 +240,13 @@ class SlotTerms(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     INDICES_FIELD_NUMBER: _builtins.int
     indices: _builtins.bytes
-    """One byte a slot if there are at most 256 different terms, else two, least significant first."""
+    """One byte a slot if there are at most 256 different terms, two if at most 65,536, else three;
+    least significant first.
+    """
     @_builtins.property
-    def terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ascending, each once."""
+
     def __init__(
         self,
         *,
@@ -341,8 +345,11 @@ Global___AttendRequest: _TypeAlias = AttendRequest  # noqa: Y015
 
 @_typing.final
 class AttendResponse(_message.Message):
+    """Without a message it is a beat: the voter is there."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
+    CLOCK_NS_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
@@ -356,6 +363,10 @@ class AttendResponse(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     FROM_PEER_FIELD_NUMBER: _builtins.int
     CHANGE_WANTED_FIELD_NUMBER: _builtins.int
+    clock_ns: _builtins.int
+    """The voter's clock when it said this, since a start of its own: how fast clocks drift apart is
+    seen by comparing answers over minutes.
+    """
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -389,6 +400,7 @@ class AttendResponse(_message.Message):
     def __init__(
         self,
         *,
+        clock_ns: _builtins.int = ...,
         welcome: Global___Welcome | None = ...,
         renewed: Global___Renewed | None = ...,
         refused: Global___Refused | None = ...,
@@ -405,7 +417,7 @@ class AttendResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "clock_ns", b"clock_ns", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "renewed", "refused", "heard", "lapsed", "promised", "accepted", "guarded", "outbid", "decided", "missing", "from_peer", "change_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
@@ -449,6 +461,8 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
+    """Comes first, and again when a voter that had no record gets one."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VOTER_ID_FIELD_NUMBER: _builtins.int
@@ -1109,9 +1123,12 @@ class FollowResponse(_message.Message):
     VOTER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    CLOCK_NS_FIELD_NUMBER: _builtins.int
     voter_id: _builtins.bytes
     epoch: _builtins.int
     """The epoch of the voter's record; 0 if it has none."""
+    clock_ns: _builtins.int
+    """As in AttendResponse."""
     @_builtins.property
     def record(self) -> Global___Record:
         """Present if it is another than the one sent before."""
@@ -1122,10 +1139,11 @@ class FollowResponse(_message.Message):
         voter_id: _builtins.bytes = ...,
         epoch: _builtins.int = ...,
         record: Global___Record | None = ...,
+        clock_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "record", b"record", "voter_id", b"voter_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_ns", b"clock_ns", "epoch", b"epoch", "record", b"record", "voter_id", b"voter_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1241,6 +1259,7 @@ class RecordChange(_message.Message):
     LEAD_FIELD_NUMBER: _builtins.int
     ADD_GROUP_FIELD_NUMBER: _builtins.int
     REPLACE_VOTER_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def drain(self) -> Global___DrainMember: ...
     @_builtins.property
@@ -1253,6 +1272,8 @@ class RecordChange(_message.Message):
     def add_group(self) -> Global___AddGroup: ...
     @_builtins.property
     def replace_voter(self) -> Global___ReplaceVoter: ...
+    @_builtins.property
+    def activate(self) -> Global___ActivateMember: ...
     def __init__(
         self,
         *,
@@ -1262,12 +1283,13 @@ class RecordChange(_message.Message):
         lead: Global___LeadGroup | None = ...,
         add_group: Global___AddGroup | None = ...,
         replace_voter: Global___ReplaceVoter | None = ...,
+        activate: Global___ActivateMember | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain", "remove", "reweight", "lead", "add_group", "replace_voter"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain", "remove", "reweight", "lead", "add_group", "replace_voter", "activate"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -1293,6 +1315,27 @@ class DrainMember(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainMember: _TypeAlias = DrainMember  # noqa: Y015
+
+@_typing.final
+class ActivateMember(_message.Message):
+    """A pod that was drained owns its share again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POD_FIELD_NUMBER: _builtins.int
+    pod: _builtins.str
+    def __init__(
+        self,
+        *,
+        pod: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pod", b"pod"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateMember: _TypeAlias = ActivateMember  # noqa: Y015
 
 @_typing.final
 class RemoveMember(_message.Message):

@@ -62,13 +62,14 @@ class Target:
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns what each process says of itself: those named, then other voters of theirs."""
-        answers = _described(self.operator())
+        cluster = self.settings["cluster"]
+        answers = _described(self.operator(), cluster)
         records = [it["record"] for it in answers if it.get("record")]
         newest = max(records, key=lambda record: int(record["epoch"]), default=_NO_RECORD)
         found = {it.get("voter_id") for it in answers}
         more = tuple(it["address"] for it in newest["voters"] if it["id"] not in found)
         unasked = tuple(address for address in more if address not in self.voters)
-        return answers + (_described(self.operator(unasked)) if unasked else [])
+        return answers + (_described(self.operator(unasked), cluster) if unasked else [])
 
     def change(self, change: dict[str, Any]) -> int:
         """Makes one change of the record and returns its epoch."""
@@ -100,10 +101,22 @@ def native(settings_json: str) -> NativeOperator:
     return operator
 
 
-def _described(operator: NativeOperator) -> list[dict[str, Any]]:
+def _described(operator: NativeOperator, cluster: str) -> list[dict[str, Any]]:
     with errors_as_exit():
         answers: list[dict[str, Any]] = json.loads(operator.describe())
-        return answers
+    return [_understood(answer, cluster) for answer in answers]
+
+
+def _understood(answer: dict[str, Any], cluster: str) -> dict[str, Any]:
+    """The answer, or why it says nothing of this cluster."""
+    if "error" in answer:
+        return answer
+    problem = None
+    if answer["cluster"] != cluster:
+        problem = f"belongs to cluster {answer['cluster']!r}"
+    elif answer["snapshot"] is None:
+        problem = "shows no figures that this release can read"
+    return answer if problem is None else {"address": answer["address"], "error": problem}
 
 
 @contextmanager
@@ -191,10 +204,12 @@ def target_of_file(file: Path, timeout_ms: int) -> Target:
     quorum = loaded.configuration.quorum
     if quorum is None:
         raise CouldNotRun(f"{file} has no table [quorum], so it says nothing of a cluster")
-    if not quorum.voters:
+    if not quorum.voters and quorum.etcd is None:
         raise CouldNotRun(f"{file}: quorum.voters names nobody to ask")
     node = node_settings_of(loaded)
     settings = {name: node[name] for name in ("cluster", "voters", "tls")}
+    if isinstance(node["engine"], dict):
+        settings |= node["engine"]
     return Target(settings=settings | {"timeout_ms": timeout_ms}, loaded=loaded)
 
 

@@ -60,7 +60,8 @@ impl Trial {
         let trial = Self::new();
         let voters = vec![trial.node.address().unwrap().to_owned()];
         let timeout = Duration::from_secs(10);
-        let settings = OperatorSettings { cluster: CLUSTER.into(), voters, tls: None, timeout };
+        let settings =
+            OperatorSettings { cluster: CLUSTER.into(), voters, etcd: None, tls: None, timeout };
         let operator = Operator::new(settings).unwrap();
         operator.found(first().view(), LeaseParameters::DEFAULT, &[]).unwrap();
         trial

@@ -11,14 +11,19 @@ SETUP := $(VENV)/.setup
 BUILD := $(VENV)/.build
 CARGO := cargo
 CARGO_FLAGS := --locked
-RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find rust proto -name '*.rs' -o -name Cargo.toml -o -name '*.proto') Cargo.toml Cargo.lock
 
-.PHONY: help setup build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
+SOAK_SECONDS ?= 1800
+
+.PHONY: help setup packages soak failover build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(SETUP)  ## virtual environment with the locked dependencies
+
+packages:  ## what the tests need from the system: etcd, ip and unshare (Debian's packages)
+	tools/packages.sh etcd:etcd-server ip:iproute2 unshare:util-linux
 
 $(SETUP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,11 +53,18 @@ verify: build  ## formatting, lints, types, layers, stubs, generated files; chan
 	$(BIN)/python tools/layers.py
 	$(BIN)/python tools/tidy.py
 
-test-rust:  ## unit, property and socket tests of the crates
+test-rust: packages  ## unit, property and socket tests of the crates
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 
-test-python: build  ## the Python surface and real processes on loopback
+test-python: build packages  ## the Python surface and real processes on loopback
 	$(BIN)/python -m pytest
+
+soak: build packages  ## faults on real processes for SOAK_SECONDS=1800, half of it on etcd; exits 1 if a promise breaks
+	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 ))
+	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 )) --engine etcd
+
+failover: build packages  ## the time to a new writer, beside etcd's own leases; writes bench-report/failover.json
+	$(BIN)/python -m benches.failover --json bench-report/failover.json
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)

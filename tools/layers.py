@@ -67,7 +67,7 @@ KEEPERS: dict[str, set[str]] = {
 
 # The sans-IO rooms list every library they may use at all.
 CLOSED: dict[str, set[str]] = {
-    "hashroute-core": {"serde", "serde_json", "thiserror", "xxhash-rust"},
+    "hashroute-core": {"once_cell", "serde", "serde_json", "thiserror", "xxhash-rust"},
     "hashroute-coordination": {"thiserror", "hashroute-core"},
     "hashroute-dataplane": {"bytes", "serde", "thiserror", "hashroute-core"},
 }

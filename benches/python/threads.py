@@ -30,6 +30,10 @@ KEY_COUNT = 1024
 PASSES = 2_000
 ROUNDS = 7
 PODS = 16
+NOT_TOGETHER = (
+    "Some threads ran in turn, for want of free cores or by the interpreter lock: what they cost\n"
+    "one another when they run together does not show there."
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def main() -> None:
             f"{result.cpu_ns_a_call[0] / alone.cpu_ns_a_call[0]:>12.2f}"
             f"{_shown(result.cores_used):>22}"
         )
+    if any(result.cores_used[0] < 0.75 * result.threads for result in results):
+        print(f"\n{NOT_TOGETHER}")
     if options.json is not None:
         document = {"facts": facts, "scaling": [asdict(result) for result in results]}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hashroute._hashroute import Node
@@ -13,12 +14,12 @@ from hashroute.cluster import node_settings
 from hashroute.errors import HashrouteError, of_code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import grpc
 
+    from hashroute._hashroute import Router
     from hashroute.cluster import Tls
-    from hashroute.router import Router
 
 WATCH_INTERVAL_MS = 100
 """How often a sidecar shows a sign of life; it also says then whether its view is another."""
@@ -101,6 +102,27 @@ class QuorumSource:
         return self._described
 
 
+def source_behind(
+    address: str, tls: Tls | None, timeout_seconds: float, stale_after_seconds: float
+) -> Source:
+    """Returns what a sidecar itself goes by: its quorum, if it has one; else its own view.
+
+    Raises:
+        UnavailableError: the sidecar does not answer.
+    """
+    sidecar = SidecarSource(address, stale_after_seconds)
+    try:
+        quorum = sidecar.quorum(timeout_seconds)
+    except BaseException:
+        sidecar.close()
+        raise
+    if quorum is None:
+        return sidecar
+    sidecar.close()
+    cluster, voters = quorum
+    return QuorumSource(voters, cluster, tls, stale_after_seconds)
+
+
 class SidecarSource:
     """The view of a sidecar, as its control API tells it."""
 
@@ -127,17 +149,32 @@ class SidecarSource:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def quorum(self, timeout_seconds: float) -> tuple[str, list[str]] | None:
+        """Asks for the cluster that the sidecar takes part in, and where its voters are.
+
+        Raises:
+            UnavailableError: the sidecar does not answer.
+        """
+        with self._told(timeout_seconds):
+            answer = self._stub.GetStatus(
+                self._pb.GetStatusRequest(), timeout=timeout_seconds, wait_for_ready=True
+            )
+        if not answer.status.HasField("quorum"):
+            return None
+        figures = json.loads(answer.status.quorum)
+        record = figures.get("record") or {}
+        known = record.get("voters") or figures.get("voters") or []
+        voters = [voter["address"] for voter in known]
+        return (figures["cluster"], voters) if voters else None
+
     def first_ring(self, timeout_seconds: float) -> Ring:
         """Asks for the view in force.
 
         Raises:
             UnavailableError: the sidecar does not answer.
         """
-        try:
+        with self._told(timeout_seconds):
             return self._ask(timeout_seconds)
-        except self._errors as error:
-            text = f"{self} does not answer within {timeout_seconds} s: {_details(error)}"
-            raise of_code("unavailable", text) from None
 
     def feed(self, router: Router) -> None:
         """Watches the sidecar, on a thread of its own."""
@@ -184,14 +221,20 @@ class SidecarSource:
         self._heard = time.monotonic()
         return _ring(answer.view)
 
+    @contextmanager
+    def _told(self, timeout_seconds: float) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            text = f"{self} does not answer within {timeout_seconds} s: {_details(error)}"
+            raise of_code("unavailable", text) from None
+
     def __str__(self) -> str:
         return f"the sidecar at {self._address}"
 
 
 def _ring(view: Any) -> Ring:
     """The ring of a view as the control API has it, under the same epoch."""
-    import json
-
     states = {1: "joining", 2: "active", 3: "draining", 4: "down"}
     pods = [
         {

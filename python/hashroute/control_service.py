@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlServer"]
 
-THREADS: Final = 8
-"""Calls that are worked on at once. More wait; operators are few."""
+WATCHERS_MAX: Final = 32
+"""Watches at once, each of which holds a thread. One more gets RESOURCE_EXHAUSTED. Operators are
+few; routers that follow a sidecar without a quorum are some more."""
 
-WATCHERS_MAX: Final = 4
-"""Watches at once, each of which holds a thread. One more gets RESOURCE_EXHAUSTED."""
+THREADS: Final = WATCHERS_MAX + 4
+"""Calls that are worked on at once. More wait."""
 
 STOP_SECONDS_MAX: Final = 5.0
 """Time that calls have to finish at a stop; none takes as long."""

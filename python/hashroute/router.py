@@ -210,7 +210,8 @@ class Router(NativeRouter):
 
         Args:
             target: with ``cluster``, ``host:port`` of voters to learn the cluster from; without,
-                the control address of a sidecar, whose view is followed.
+                the control address of a sidecar: its quorum is followed, if it has one, else its
+                view.
             cluster: the name of the cluster.
             tls: certificates for the quorum; None for connections in the clear.
             timeout_seconds: how long to wait for the first record, or view.
@@ -227,14 +228,14 @@ class Router(NativeRouter):
             ConfigurationError: an argument says nothing.
             StartError: the system gives no thread.
         """
-        from hashroute._sources import QuorumSource, SidecarSource
+        from hashroute._sources import QuorumSource, source_behind
 
         source: Source
         if cluster is not None:
             voters = [target] if isinstance(target, str) else target
             source = QuorumSource(voters, cluster, tls, stale_after_seconds)
         elif isinstance(target, str):
-            source = SidecarSource(target, stale_after_seconds)
+            source = source_behind(target, tls, timeout_seconds, stale_after_seconds)
         else:
             raise ParameterError(
                 "to follow a quorum, name its cluster: Router.connect(voters, cluster=…); to "

@@ -173,6 +173,7 @@ def test_a_weight_function_decides_the_distribution() -> None:
     assert all(distribution[name] <= fair[name] * 1.05 + 1 for name in NODES)
 
 
+@pytest.mark.filterwarnings("ignore::hashroute.FewSlotsWarning")
 def test_a_node_that_owns_nothing_is_in_the_distribution_too() -> None:
     ring = HashRing({"heavy": 1_000_000, "light": 0.000001})
     assert ring.distribution == {"heavy": ring.size, "light": 0}

@@ -33,17 +33,6 @@ lease = "tight"
 [quorum.groups.fix]
 candidates = ["pod-a", "pod-b"]
 """
-ETCD = """\
-[listen]
-grpc = "127.0.0.1:1"
-[pods.a]
-grpc = "a:1"
-[quorum]
-cluster = "c"
-engine = "etcd"
-[quorum.etcd]
-endpoints = ["e:1"]
-"""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
@@ -367,7 +356,6 @@ def test_a_process_that_says_nothing_of_this_cluster_counts_as_none(desk: Desk) 
     [
         ("[listen]\ngrpc = '127.0.0.1:1'\n[pods.a]\ngrpc = 'a:1'", "has no table [quorum]"),
         ("[listen]\ngrpc = 5", "listen.grpc"),
-        (ETCD, "names nobody to ask"),
     ],
 )
 def test_a_file_that_names_no_cluster_could_not_run(desk: Desk, text: str, because: str) -> None:

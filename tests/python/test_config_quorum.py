@@ -115,10 +115,6 @@ def test_a_file_for_each_part_in_a_cluster_has_no_findings(tmp_path: Path, text:
             'cluster = "c"\nvoters = ["a:1"]\n[quorum.etcd]\nendpoints = ["e:2"]',
             ["warning etcd_unused quorum.etcd"],
         ),
-        (
-            'cluster = "c"\nengine = "etcd"\n[quorum.etcd]\nendpoints = ["e:2"]\nttl = "1.5s"',
-            ["error etcd_ttl quorum.etcd.ttl"],
-        ),
     ],
 )
 def test_voters_and_engine_are_checked(found, more: str, expected: list[str]) -> None:
@@ -422,10 +418,10 @@ def test_the_etcd_engine_is_told_with_its_table(tmp_path: Path) -> None:
     file = tmp_path / "hashroute.toml"
     file.write_text(
         f'{BEFORE}[quorum]\nengine = "etcd"\ncluster = "c"\n'
-        '[quorum.etcd]\nendpoints = ["e:2379"]\nprefix = "/desk"\nttl = "3s"\n'
+        '[quorum.etcd]\nendpoints = ["e:2379"]\nprefix = "/desk"\n'
     )
     assert node_settings_of(load(file))["engine"] == {
-        "etcd": {"endpoints": ["e:2379"], "prefix": "/desk", "ttl_seconds": 3}
+        "etcd": {"endpoints": ["e:2379"], "prefix": "/desk"}
     }
 
 

@@ -14,10 +14,12 @@ from hashroute.clients.zmq import Client
 from hashroute.config import load
 from hashroute.errors import CATALOGUE, HashrouteError, of_code
 
+from tests.python import quorum_errors
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
 # What the branches of the tree share; only their leaves are raised.
-BRANCHES = {"hashroute", "configuration", "invalid_key", "request", "setting", "start"}
+BRANCHES = {"hashroute", "configuration", "invalid_key", "request", "start", "write_refused"}
 # The general code of a class whose errors always carry the narrower code of their situation.
 GENERAL = {"weight", "plan", "view_format"}
 
@@ -145,6 +147,7 @@ REACHED = {
     # A process that may start no thread does not get as far as this test.
     "thread_not_started": lambda: raise_(of_code("thread_not_started", "no thread")),
     "internal": lambda: raise_(of_code("no such code", "a text")),
+    **quorum_errors.REACHED,
 }
 
 
@@ -201,6 +204,7 @@ def test_codes_are_unique():
         errors.StartError("text", address="127.0.0.1:1"),
         errors.DeadlineExceededError("text", pod="a"),
         errors.UnavailableError("text", outcome="unknown"),
+        errors.NotOwnerError("text", slot=5, epoch=9, owner="pod-b"),
         of_code("unknown_field", "text", path="pods[0].x"),
     ],
 )

@@ -272,7 +272,12 @@ class TestRules:
 
     @pytest.mark.parametrize(
         "rules",
-        [{"writes": ["Orders"]}, {"key": "header:x"}, {"untagged": "maybe"}, {"groups": {"*": "g"}}],
+        [
+            {"writes": ["Orders"]},
+            {"key": "header:x"},
+            {"untagged": "maybe"},
+            {"groups": {"*": "g"}},
+        ],
     )
     def test_rules_that_say_nothing_are_refused_at_once(self, guard, rules):
         with pytest.raises(hashroute.ConfigurationError):

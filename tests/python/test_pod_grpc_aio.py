@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import grpc.aio
@@ -276,3 +277,16 @@ async def test_calls_at_the_same_time_each_have_their_own_admission(guard, chann
     await held.done_writing()
     with pytest.raises(hashroute.UntaggedError):
         current_admission()
+
+
+async def test_the_next_call_on_the_same_thread_has_no_term_of_the_one_before(guard, methods):
+    rules = hashroute.pod.grpc.aio_interceptor(guard, writes=WRITES)
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.aio.server(migration_thread_pool=threads, interceptors=[rules])
+        server.add_generic_rpc_handlers((methods,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert (await see(channel, tagged(), method="Threaded"))["term"] == 7
+            assert (await see(channel, service="Reads", method="Threaded"))["term"] is None
+        await server.stop(None)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import hashroute
+import hashroute.cluster
+import hashroute.pod
 import pytest
 
 PUBLIC_MODULES = [
@@ -17,6 +19,14 @@ PUBLIC_MODULES = [
     "hashroute.router",
     "hashroute.clients.grpc",
     "hashroute.clients.zmq",
+    "hashroute.cluster",
+    "hashroute.pod",
+    "hashroute.pod.grpc",
+    "hashroute.pod.zmq",
+]
+# What is documented with all its members, wherever it is imported from.
+PUBLIC_NAMES = [
+    (module, name) for module in PUBLIC_MODULES for name in importlib.import_module(module).__all__
 ]
 
 
@@ -34,9 +44,9 @@ def test_what_a_module_shows_is_what_it_lists(name):
         assert shown == listed
 
 
-@pytest.mark.parametrize("name", hashroute.__all__)
-def test_every_public_name_is_documented_with_all_its_members(name):
-    value = getattr(hashroute, name)
+@pytest.mark.parametrize(("module", "name"), PUBLIC_NAMES)
+def test_every_public_name_is_documented_with_all_its_members(module, name):
+    value = getattr(importlib.import_module(module), name)
     if not inspect.isclass(value) or value.__module__ == "typing":
         return
     assert inspect.getdoc(value), name
@@ -55,7 +65,8 @@ def test_every_public_name_is_documented_with_all_its_members(name):
 def test_every_public_name_is_in_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
     text += (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert [name for name in hashroute.__all__ if f"`{name}" not in text] == []
+    names = {*hashroute.__all__, *hashroute.pod.__all__, *hashroute.cluster.__all__}
+    assert [name for name in sorted(names) if f"`{name}" not in text] == []
 
 
 def test_the_package_is_typed():
@@ -63,7 +74,10 @@ def test_the_package_is_typed():
 
 
 def test_importing_the_package_imports_no_client_library():
-    program = "import sys, hashroute; print({'grpc', 'zmq', 'pydantic', 'rich'} & set(sys.modules))"
+    program = (
+        "import sys, hashroute, hashroute.pod;"
+        "print({'grpc', 'zmq', 'pydantic', 'rich'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )

@@ -65,10 +65,8 @@ def run(trial: Trial, place: Path, arguments: argparse.Namespace) -> tuple[list[
             fault = nemesis.strike(kind)
             faults.append(fault)
             failovers += fault.is_failover
-            print(
-                f"{len(faults):4d}  {fault.pod}  {fault.kind:40s} {fault.resumed_after * 1e3:7.0f} ms",
-                flush=True,
-            )
+            took = f"{fault.resumed_after * 1e3:7.0f} ms"
+            print(f"{len(faults):4d}  {fault.pod}  {fault.kind:40s} {took}", flush=True)
         cluster.end_writers()
         verdict = judge(
             read_effects(cluster.effects), read_writes(cluster.writes), read_owners(cluster.owners)
@@ -88,11 +86,13 @@ def report(
     for kind, sample in sorted(times.items()):
         figures[kind] = summary(sample)
         row = figures[kind]
-        print(f"{kind:50s} {row['times']:5d} {row['p50']:5.0f} {row['p99']:5.0f} {row['worst']:5.0f}")
+        print(
+            f"{kind:50s} {row['times']:5d} {row['p50']:5.0f} {row['p99']:5.0f} {row['worst']:5.0f}"
+        )
     failovers = sum(fault.is_failover for fault in faults)
     print(
-        f"\n{len(faults)} faults, {failovers} failovers; {verdict.effects} effects reached the store, "
-        f"{verdict.fenced} of them late and fenced; writes: {dict(verdict.endings)}"
+        f"\n{len(faults)} faults, {failovers} failovers; {verdict.effects} effects reached the "
+        f"store, {verdict.fenced} of them late and fenced; writes: {dict(verdict.endings)}"
     )
     for violation in verdict.violations[:20]:
         print(f"VIOLATION: {violation}")

@@ -1,9 +1,9 @@
 """The cluster under trial: two pods with a sidecar each, a witness, a router, and the store.
 
 ``pod-a`` and ``pod-b`` each run a service and ``hashroute proxy`` in front of it, which votes and
-holds the pod's lease; ``witness`` runs ``hashroute voter``; ``client`` runs a router and the writers;
-``store`` runs the store. With the engine on etcd, the three hosts of the voters run a member of etcd
-each, and nobody of ours votes.
+holds the pod's lease; ``witness`` runs ``hashroute voter``; ``client`` runs a router and the
+writers; ``store`` runs the store. With the engine on etcd, the three hosts of the voters run a
+member of etcd each, and nobody of ours votes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
-
-from tests.soak.hosts import Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tests.soak.hosts import Hosts
 
 PODS = ("pod-a", "pod-b")
 VOTERS = (*PODS, "witness")
 HOSTS = (*VOTERS, "client", "store")
 SECONDS_MAX = 60.0
 """Longer than anything takes; it only bounds a trial that has failed."""
+
+POLL_SECONDS = 0.005
 
 Engine = Literal["embedded", "etcd"]
 
@@ -39,7 +41,7 @@ class Trial:
     engine: Engine = "embedded"
     lease: str = "default"
     priority: str = "realtime"
-    keys: int = 32
+    keys: int = 16
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:
@@ -53,7 +55,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_M
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
-        time.sleep(0.005)
+        time.sleep(POLL_SECONDS)  # poll
 
 
 @dataclass
@@ -89,11 +91,11 @@ class Cluster:
             self.start_node(name)
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
-        self._python(
-            "recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners)
-        )
+        self._python("recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners))
         router = "127.0.0.1:9000"
-        self._python("writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys))
+        self._python(
+            "writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys)
+        )
 
     @property
     def effects(self) -> Path:
@@ -112,7 +114,7 @@ class Cluster:
 
     def await_writers(self) -> None:
         """Returns when every slot has a writer that holds its lease."""
-        until(lambda: self._is_written(), "every slot has a writer")
+        until(self._is_written, "every slot has a writer")
 
     def _is_written(self) -> bool:
         members = self.status().get("members", [])
@@ -148,7 +150,7 @@ class Cluster:
                 return done
             if time.monotonic() > deadline:
                 raise RuntimeError(f"hashroute {' '.join(words)}: {done.stderr or done.stdout}")
-            time.sleep(0.2)
+            time.sleep(POLL_SECONDS)  # poll
 
     def start_service(self, pod: str) -> None:
         """Starts the service of a pod, which its sidecar stands in front of."""
@@ -242,9 +244,7 @@ class Cluster:
         tables += [f'[pods.{pod}]\ngrpc = "{at[pod]}:9100"' for pod in PODS]
         tables.append(self._quorum(name))
         if name in PODS:
-            tables.append(
-                f'[guard]\ngrpc = "{at[name]}:9100"\ngrpc_service = "127.0.0.1:50051"'
-            )
+            tables.append(f'[guard]\ngrpc = "{at[name]}:9100"\ngrpc_service = "127.0.0.1:50051"')
         if name != "witness":
             tables.append(
                 '[[routes]]\nmatch = "/soak.Service/*"\n'

@@ -48,8 +48,8 @@ class Verdict:
 
     effects: int = 0
     fenced: int = 0
-    """Effects that the store refused, since a higher term had been there: late ones of a writer that
-    was replaced while it had them in hand."""
+    """Effects that the store refused, since a higher term had been there: late ones of a writer
+    that was replaced while it had them in hand."""
     endings: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -90,7 +90,9 @@ def judge(
         if write.ending == "refused":
             refused_values.add(write.value)
     verdict.violations += [
-        f"doubled: {value} was applied {times} times" for value, times in applied.items() if times > 1
+        f"doubled: {value} was applied {times} times"
+        for value, times in applied.items()
+        if times > 1
     ]
     verdict.violations += [
         f"not refused: {value} was reported as not applied, and is there"

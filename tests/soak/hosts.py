@@ -1,7 +1,7 @@
 """Hosts on this machine: network namespaces around one switch, with links that can be cut.
 
-Needs to be root, or the right to make user namespaces (:func:`become_root`). Everything is gone when
-the process ends: the switch and all links live in namespaces of its own.
+Needs to be root, or the right to make user namespaces (:func:`become_root`). Everything is gone
+when the process ends: the switch and all links live in namespaces of its own.
 """
 
 from __future__ import annotations

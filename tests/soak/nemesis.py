@@ -1,7 +1,7 @@
-"""What goes wrong, one thing after another, and what it takes until the pod's keys are written again.
+"""What goes wrong, one thing after another, and how long the pod's keys stay unwritten.
 
-Each fault hits the pod that the caller names. It returns when the other pod writes the keys that the
-faulty one had, heals what it broke, and waits until both pods write again.
+Each fault hits one pod. It is over when the other pod writes the keys that the faulty one had; then
+what was broken is healed, and the next one waits until both pods write again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.soak.cluster import PODS, VOTERS, Cluster, until
-from tests.soak.history import read_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+STAYS = frozenset({"kill -9 of the witness", "lossy links"})
+"""Faults that the writer survives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Fault:
     pod: str
     at: float
     resumed_after: float
-    """Until the first acknowledged write of the last of the pod's keys, in seconds."""
+    """Until the last of the pod's keys had a write acknowledged: by the other pod if that is to
+    take over. In seconds."""
     is_failover: bool
 
 
@@ -40,6 +44,18 @@ class Tail:
         self._stream = log.open(encoding="utf-8")
         self._part = ""
         self.last: dict[str, tuple[str, float]] = {}
+        self._since = 0.0
+        self._first: dict[tuple[str, str], float] = {}
+
+    def watch(self, since: float) -> None:
+        """From now on, remembers the first write of each key by each writer after that time."""
+        self._since = since
+        self._first.clear()
+
+    def first(self, key: str, writers: set[str]) -> float | None:
+        """When the first write of the key by one of these was acknowledged."""
+        found = [self._first[key, writer] for writer in writers if (key, writer) in self._first]
+        return min(found, default=None)
 
     def read(self) -> None:
         """Takes in what was written since."""
@@ -50,16 +66,14 @@ class Tail:
             write, self._part = json.loads(self._part), ""
             if write["ending"] == "acknowledged":
                 self.last[write["key"]] = (write["writer"], write["ended_at"])
+                # A write that began before may have been on its way through the old writer.
+                if write["began_at"] > self._since or write["ended_at"] > self._since:
+                    self._first.setdefault((write["key"], write["writer"]), write["ended_at"])
 
     def keys_of(self, pod: str) -> set[str]:
         """The keys that the pod wrote last."""
         self.read()
         return {key for key, (writer, _) in self.last.items() if writer == pod}
-
-    def written_after(self, keys: set[str], at: float) -> bool:
-        """Whether each of the keys was written after that time."""
-        self.read()
-        return all(self.last[key][1] > at for key in keys)
 
 
 class Nemesis:
@@ -69,7 +83,7 @@ class Nemesis:
         self._cluster = cluster
         self._dice = random.Random(seed)
         self._tail = Tail(cluster.writes)
-        self.kinds: dict[str, Callable[[str], None]] = {
+        self.kinds: dict[str, Callable[[str], float]] = {
             "kill -9": self._kill,
             "SIGSTOP": self._freeze,
             "cut off": self._cut_off,
@@ -86,41 +100,35 @@ class Nemesis:
     def strike(self, kind: str | None = None) -> Fault:
         """Makes one fault, by chance if none is named, and waits until all is well again."""
         chosen = kind or self._dice.choice(list(self.kinds))
+        is_failover = chosen not in STAYS
         pod = self._dice.choice(PODS)
         until(lambda: len(self._tail.keys_of(pod)) > 0, f"{pod} writes something")
         keys = self._tail.keys_of(pod)
+        writers = {self._other(pod)} if is_failover else set(PODS)
         self._heal = lambda: None
-        at = time.monotonic()
-        self.kinds[chosen](pod)
-        until(lambda: self._tail.written_after(keys, at), f"{chosen} of {pod}: written again")
-        resumed_after = max(self._tail.last[key][1] for key in keys) - at
-        first = self._first_writes(keys, at)
-        resumed_after = max((ended for ended, _ in first.values()), default=at) - at
-        is_failover = any(writer != pod for _, writer in first.values())
+        self._tail.watch(time.monotonic())
+        at = self.kinds[chosen](pod)
+
+        def resumed() -> list[float]:
+            self._tail.read()
+            firsts = [self._tail.first(key, writers) for key in keys]
+            return [first for first in firsts if first is not None]
+
+        until(lambda: len(resumed()) == len(keys), f"{chosen} of {pod}: written again")
+        resumed_after = max(0.0, max(resumed()) - at)
         self._heal()
         self._settle()
         return Fault(chosen, pod, at, resumed_after, is_failover)
 
-    def _first_writes(self, keys: set[str], at: float) -> dict[str, tuple[float, str]]:
-        first: dict[str, tuple[float, str]] = {}
-        for write in read_writes(self._cluster.writes):
-            key = write.value.split("/")[0]
-            if write.ending == "acknowledged" and write.ended_at > at and key in keys:
-                first.setdefault(key, (write.ended_at, write.writer or ""))
-        return first
-
     def _settle(self) -> None:
         """Returns when both pods write."""
         since = time.monotonic()
-        until(
-            lambda: all(
-                any(self._tail.last[key][1] > since for key in self._tail.keys_of(pod))
-                for pod in PODS
-            )
-            and self._tail.keys_of(PODS[0]) != set()
-            and self._tail.keys_of(PODS[1]) != set(),
-            "both pods write",
-        )
+
+        def writes(pod: str) -> bool:
+            keys = self._tail.keys_of(pod)
+            return any(self._tail.last[key][1] > since for key in keys)
+
+        until(lambda: all(writes(pod) for pod in PODS), "both pods write")
 
     def _other(self, pod: str) -> str:
         return PODS[1 - PODS.index(pod)]
@@ -129,6 +137,12 @@ class Nemesis:
         """Everybody but the store: what a cut-off pod still has in hand may reach that."""
         return [host for host in (*VOTERS, "client") if host != pod]
 
+    def _strike(self, name: str, number: signal.Signals) -> float:
+        """Sends a signal; returns when."""
+        at = time.monotonic()
+        self._cluster.signal(name, number)
+        return at
+
     def _restarts(self, *names: str) -> None:
         def heal() -> None:
             for name in names:
@@ -136,46 +150,54 @@ class Nemesis:
 
         self._heal = heal
 
-    def _kill(self, pod: str) -> None:
-        self._cluster.signal(pod, signal.SIGKILL)
+    def _kill(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGKILL)
         self._restarts(pod)
+        return at
 
-    def _restart(self, pod: str) -> None:
-        self._cluster.signal(pod, signal.SIGKILL)
+    def _restart(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGKILL)
         self._cluster.start_node(pod)
+        return at
 
-    def _freeze(self, pod: str) -> None:
-        self._cluster.signal(pod, signal.SIGSTOP)
+    def _freeze(self, pod: str) -> float:
+        at = self._strike(pod, signal.SIGSTOP)
         self._heal = lambda: self._cluster.signal(pod, signal.SIGCONT)
+        return at
 
-    def _cut_off(self, pod: str) -> None:
+    def _cut_off(self, pod: str) -> float:
         self._cluster.hosts.isolate(pod, self._peers(pod))
         self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
 
-    def _deafen(self, pod: str) -> None:
+    def _deafen(self, pod: str) -> float:
         for peer in self._peers(pod):
             self._cluster.hosts.cut(peer, pod)
         self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
 
-    def _silence(self, pod: str) -> None:
+    def _silence(self, pod: str) -> float:
         for peer in self._peers(pod):
             self._cluster.hosts.cut(pod, peer)
         self._heal = self._cluster.hosts.heal_all
+        return time.monotonic()
 
-    def _late_effects(self, pod: str) -> None:
+    def _late_effects(self, pod: str) -> float:
         """What the service has in hand reaches the store when another pod has long taken over."""
         service = f"service-{pod}"
         self._cluster.signal(service, signal.SIGSTOP)
-        time.sleep(0.02)
-        self._cluster.signal(pod, signal.SIGKILL)
+        time.sleep(0.02)  # a fault lasts; not a poll
+        at = self._strike(pod, signal.SIGKILL)
 
         def heal() -> None:
             self._cluster.signal(service, signal.SIGCONT)
             self._cluster.start_node(pod)
 
         self._heal = heal
+        return at
 
-    def _drain(self, pod: str) -> None:
+    def _drain(self, pod: str) -> float:
+        at = time.monotonic()
         self._cluster.hashroute("quorum", "drain", pod)
 
         def heal() -> None:
@@ -184,19 +206,23 @@ class Nemesis:
             self._cluster.start_node(pod)
 
         self._heal = heal
+        return at
 
-    def _kill_witness(self, _pod: str) -> None:
+    def _kill_witness(self, _pod: str) -> float:
         if "witness" in self._cluster.processes:
             self._cluster.signal("witness", signal.SIGKILL)
             self._restarts("witness")
+        return time.monotonic()
 
-    def _loss(self, pod: str) -> None:
+    def _loss(self, pod: str) -> float:
         """Short losses on the links of a pod, in both directions."""
-        end = time.monotonic() + 1.0
+        at = time.monotonic()
+        end = at + 1.0
         while time.monotonic() < end:
             peer, hosts = self._dice.choice(self._peers(pod)), self._cluster.hosts
             pair = (pod, peer) if self._dice.random() < 0.5 else (peer, pod)
             hosts.cut(*pair)
-            time.sleep(self._dice.uniform(0.005, 0.04))
+            time.sleep(self._dice.uniform(0.005, 0.04))  # a fault lasts; not a poll
             hosts.heal(*pair)
-            time.sleep(self._dice.uniform(0.0, 0.03))
+            time.sleep(self._dice.uniform(0.0, 0.03))  # a fault lasts; not a poll
+        return at

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from hashroute import _hashroute
 from hashroute.config import load
 from hashroute.config.settings import node_settings_of
@@ -35,7 +34,7 @@ def main(config: str, log: str) -> None:
                 ring = _hashroute.Ring(view)
             except ValueError:  # no pod owns anything
                 continue
-            pods, table = [pod[0] for pod in view.pods], ring.table
+            pods, table = [pod[0] for pod in view.pods()], ring.table
             fresh = np.arange(len(terms)) if seen is None else np.flatnonzero(terms != seen)
             for slot in fresh.tolist():
                 owner = pods[table[slot]]

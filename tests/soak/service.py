@@ -1,7 +1,7 @@
 """A service that cannot be changed: it writes to the store what its guard lets through.
 
-A program: ``python -m tests.soak.service NAME HOST:PORT STORE``. It takes the term of each write from
-``x-hashroute-term`` and hands it to the store, as a service should, and knows nothing else.
+A program: ``python -m tests.soak.service NAME HOST:PORT STORE``. It takes the term of each write
+from ``x-hashroute-term`` and hands it to the store, as a service should, and knows nothing else.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class _Handler(grpc.GenericRpcHandler):
         self._name = name
         self._store = store
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
         if handler_call_details.method != METHOD:
             return None
         return grpc.unary_unary_rpc_method_handler(self._write)

@@ -1,9 +1,9 @@
 """The store behind the services: fenced by term, and a witness of everything that reached it.
 
-A program: ``python -m tests.soak.store HOST:PORT LOG``. One line of JSON a request and an answer. An
-effect is ``{"resource", "term", "writer", "value"}``; it is applied only if no higher term was seen
-for the resource. Every effect is written to the log before it is answered, applied or not, with the
-time by this machine's monotonic clock.
+A program: ``python -m tests.soak.store HOST:PORT LOG``. One line of JSON a request and an answer.
+An effect is ``{"resource", "term", "writer", "value"}``; it is applied only if no higher term was
+seen for the resource. Every effect is written to the log before it is answered, applied or not,
+with the time by this machine's monotonic clock.
 """
 
 from __future__ import annotations

@@ -60,12 +60,8 @@ class _Client:
         self._timeout_seconds = _checked_timeout(timeout_seconds)
         self._router, self._is_router_ours = router_of(pods, transport="zmq", health=health)
         _check_addresses(self._router)
-        if (write or group is not None) and self._router.record_epoch is None:
-            raise ParameterError(
-                "writes need a router that follows a quorum, which says who may write: make it "
-                "with Router.connect(voters, cluster=…)",
-                parameter="write",
-            )
+        if write or group is not None:
+            self._check_follows()
         self._engine = Engine(self._router, health)
         # A client that is forgotten must not leave a thread and sockets behind.
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -96,7 +92,7 @@ class _Client:
         self._engine.submit(
             Pending(
                 request=None if is_write else self._router.request(key, may_repeat),
-                write=self._begin_write(key, may_repeat) if is_write else None,
+                write=self._begin_write(key, may_repeat=may_repeat) if is_write else None,
                 frames=message,
                 deadline=time.monotonic() + timeout,
                 future=future,
@@ -104,13 +100,22 @@ class _Client:
         )
         return future
 
-    def _begin_write(self, key: Key, may_repeat: bool) -> Write:  # noqa: FBT001
+    def _begin_write(self, key: Key, *, may_repeat: bool) -> Write:
+        self._check_follows()
         return self._router.write(
             key,
             group=self._group,
             idempotent=may_repeat,
             patience_seconds=self._patience_seconds,
         )
+
+    def _check_follows(self) -> None:
+        if self._router.record_epoch is None:
+            raise ParameterError(
+                "writes need a router that follows a quorum, which says who may write: make it "
+                "with Router.connect(voters, cluster=…)",
+                parameter="write",
+            )
 
     def _close(self) -> None:
         self._finalizer()

@@ -62,9 +62,9 @@ def _listens(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _serves_otherwise(configuration: Configuration) -> bool:
-    """Whether it is the file of a witness, or of a guard alone."""
+    """Whether it is the file of a witness, of a member inside a service, or of a guard alone."""
     guard, quorum = configuration.guard, configuration.quorum
-    return bool(guard.grpc or guard.zmq or (quorum is not None and quorum.listen))
+    return bool(guard.grpc or guard.zmq or (quorum is not None and (quorum.listen or quorum.pod)))
 
 
 def _doors(configuration: Configuration) -> Iterator[tuple[KeyPath, Address]]:

@@ -127,12 +127,6 @@ class EtcdSection(Section):
         "What comes before every key; the name of the cluster follows it.",
         because="one etcd serves several users",
     )
-    ttl: Annotated[timedelta, DurationBetween("1s", "10m")] = option(
-        "2s",
-        "The time to live of a member's lease at etcd, in whole seconds. etcd raises what is below "
-        "its own minimum.",
-        because="the least that etcd grants at its own defaults",
-    )
 
 
 class QuorumSection(Section):

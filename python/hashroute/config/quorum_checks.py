@@ -234,17 +234,6 @@ def _etcd_fits_the_engine(quorum: QuorumSection, _: Configuration) -> Iterator[F
             ("quorum", "engine"),
             expected='engine = "etcd", or no table [quorum.etcd]',
         )
-    if quorum.etcd.ttl.microseconds:
-        seconds = int(quorum.etcd.ttl.total_seconds())
-        yield finding(
-            "error",
-            "etcd_ttl",
-            ("quorum", "etcd", "ttl"),
-            "etcd counts in whole seconds",
-            expected="whole seconds",
-            got=shown(f"{quorum.etcd.ttl.total_seconds():g}s"),
-            suggestion=f'"{seconds + 1}s"',
-        )
 
 
 def _of_the_quorum(

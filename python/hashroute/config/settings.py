@@ -154,7 +154,6 @@ def _engine(engine: str, etcd: "EtcdSection") -> Any:
         "etcd": {
             "endpoints": [str(address) for address in etcd.endpoints],
             "prefix": etcd.prefix,
-            "ttl_seconds": milliseconds_of(etcd.ttl) // 1_000,
         }
     }
 

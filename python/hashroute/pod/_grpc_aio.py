@@ -15,9 +15,9 @@ from hashroute.pod._grpc_words import (
     REFUSALS,
     Message,
     SeenContext,
-    as_admitted,
     has_term,
     refusal_of,
+    seen,
     without_term,
 )
 
@@ -52,8 +52,8 @@ class AioGuardInterceptor(aio.ServerInterceptor):
                 reads_bytes=self._rules.needs_message,
             )
         if has_term(metadata):
-            seen = without_term(metadata)
-            return wrapped(handler, lambda behavior: _of_read(behavior, seen))
+            shown = without_term(metadata)
+            return wrapped(handler, lambda behavior: _of_read(behavior, shown))
         return handler
 
 
@@ -76,19 +76,19 @@ class _Call:
 
     def _awaited(self, behavior: Behavior) -> Behavior:
         async def guarded(request: Any, context: Any) -> Any:
-            admitted, request, seen = await self._admit(request, context)
+            admitted, request, context = await self._admit(request, context)
             # Released when the handler has ended, also by an exception or its cancellation.
             with admitted.admission:
                 CURRENT.set(admitted.admission)
-                return await behavior(request, seen)
+                return await behavior(request, context)
 
         return guarded
 
     def _generating(self, behavior: Behavior) -> Behavior:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            admitted, request, seen = await self._admit(request, context)
+            admitted, request, context = await self._admit(request, context)
             CURRENT.set(admitted.admission)
-            held = HeldGenerator(admitted.admission, behavior(request, seen))
+            held = HeldGenerator(admitted.admission, behavior(request, context))
             # A call that ends while a response is being sent leaves its generator suspended.
             context.add_done_callback(held.call_ended)
             async for response in held:
@@ -106,12 +106,11 @@ class _Call:
             except REFUSALS as error:
                 refusal = refusal_of(error, self._guard)
                 context.abort(refusal.code, refusal.details, refusal.trailing)
-            seen = SeenContext(context, as_admitted(self._metadata, admitted.tag))
-            return run(admitted, behavior, request, seen)
+            return run(admitted, behavior, request, seen(context, self._metadata, admitted))
 
         return guarded
 
-    async def _admit(self, request: Any, context: Any) -> tuple[Admitted, Any, SeenContext]:
+    async def _admit(self, request: Any, context: Any) -> tuple[Admitted, Any, Any]:
         request, raw = request if isinstance(request, Message) else (request, None)
         try:
             admitted = self._rules.admit(self._method, self._metadata, request, raw)
@@ -119,7 +118,7 @@ class _Call:
             refusal = refusal_of(error, self._guard)
             await context.abort(refusal.code, refusal.details, refusal.trailing)
             raise
-        return admitted, request, SeenContext(context, as_admitted(self._metadata, admitted.tag))
+        return admitted, request, seen(context, self._metadata, admitted)
 
 
 class HeldGenerator:

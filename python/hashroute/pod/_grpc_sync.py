@@ -14,9 +14,9 @@ from hashroute.pod._grpc_words import (
     REFUSALS,
     Message,
     SeenContext,
-    as_admitted,
     has_term,
     refusal_of,
+    seen,
     without_term,
 )
 
@@ -64,9 +64,8 @@ class GuardInterceptor(grpc.ServerInterceptor):
                 refusal = refusal_of(error, self._guard)
                 context.set_trailing_metadata(refusal.trailing)
                 context.abort(refusal.code, refusal.details)
-            seen = SeenContext(context, as_admitted(metadata, admitted.tag))
             run = carry_out_stream if handler.response_streaming else carry_out
-            return run(admitted, behavior, request, seen)
+            return run(admitted, behavior, request, seen(context, metadata, admitted))
 
         return guarded
 

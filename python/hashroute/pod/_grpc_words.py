@@ -11,8 +11,9 @@ from hashroute.errors import InvalidKeyError, MissingKeyError, WriteRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hashroute._hashroute import Guard, Tag
+    from hashroute._hashroute import Guard
     from hashroute.errors import HashrouteError
+    from hashroute.pod._rules import Admitted
 
 HEADER_TERM = "x-hashroute-term"
 TAG_HEADERS = frozenset({"x-hashroute-slot", "x-hashroute-group", "x-hashroute-epoch", HEADER_TERM})
@@ -64,10 +65,13 @@ def without_term(metadata: Iterable[tuple[str, Any]]) -> tuple[Any, ...]:
     return tuple(entry for entry in metadata if entry[0] != HEADER_TERM)
 
 
-def as_admitted(metadata: Iterable[tuple[str, Any]], tag: Tag) -> tuple[Any, ...]:
-    """Returns the metadata that the handler of a write sees: the tag as it was admitted."""
+def seen(context: Any, metadata: Iterable[tuple[str, Any]], admitted: Admitted) -> Any:
+    """Returns the context that the handler of a write sees: with the tag as it was admitted."""
+    if admitted.is_as_it_came:
+        return context
     rest = (entry for entry in metadata if entry[0] not in TAG_HEADERS)
-    return (*rest, *(Metadatum(name, value) for name, value in tag.to_metadata()))
+    tag = (Metadatum(name, value) for name, value in admitted.tag.to_metadata())
+    return SeenContext(context, (*rest, *tag))
 
 
 class SeenContext:

@@ -31,10 +31,12 @@ class Admitted:
     Attributes:
         admission: to be held as long as the write is under way.
         tag: slot or group as the guard found it, under the epoch and term of the admission.
+        is_as_it_came: whether that is the very tag that the write came with.
     """
 
     admission: Admission
     tag: Tag
+    is_as_it_came: bool
 
 
 class Gate:
@@ -74,6 +76,8 @@ class Gate:
         except ParameterError as error:
             # A slot that this cluster does not have.
             raise self._untagged_error(str(error)) from error
+        if (admission.epoch, admission.term) == (tag.epoch, tag.term):
+            return Admitted(admission, tag, is_as_it_came=True)
         return _admitted(admission, tag.slot, tag.group)
 
     def _admit_untagged(self, slot: int | None, group: str | None) -> Admitted:
@@ -134,4 +138,4 @@ class Rules:
 
 def _admitted(admission: Admission, slot: int | None, group: str | None) -> Admitted:
     tag = Tag(slot=slot, group=group, epoch=admission.epoch, term=admission.term)
-    return Admitted(admission, tag)
+    return Admitted(admission, tag, is_as_it_came=False)

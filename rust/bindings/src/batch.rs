@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::failure::Failure;
-use crate::keys::{is_single, with_bytes};
+use crate::keys::{is_single, with_bytes, with_plain_bytes};
 
 /// The owners of `keys`, in their order.
 ///
@@ -45,12 +45,15 @@ pub(crate) fn owners(ring: &Ring, keys: &Bound<'_, PyAny>) -> PyResult<Vec<u16>>
 fn owners_of_tuple(ring: &Ring, keys: &Bound<'_, PyTuple>) -> PyResult<Vec<u16>> {
     let mut owners = Vec::with_capacity(keys.len());
     for key in keys.iter_borrowed() {
-        owners.push(owner_of_key(ring, &key)?);
+        // Nearly all keys are plain; for them no result that may be an error is passed around.
+        owners.push(match with_plain_bytes(&key, |bytes| owner(ring, bytes)) {
+            Some(owner) => owner,
+            None => owner_of_key(ring, &key)?,
+        });
     }
     Ok(owners)
 }
 
-#[inline]
 fn owner_of_key(ring: &Ring, key: &Bound<'_, PyAny>) -> PyResult<u16> {
     with_bytes(key, |bytes| owner(ring, bytes))
 }
@@ -139,8 +142,14 @@ fn owner(ring: &Ring, key: &[u8]) -> u16 {
 }
 
 fn unpadded(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    text.get(..end).unwrap_or_default()
+    match text.split_last() {
+        // A text that fills its width is known from one byte, whatever its length.
+        Some((last, _)) if *last != 0 => text,
+        _ => {
+            let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            text.get(..end).unwrap_or_default()
+        }
+    }
 }
 
 fn shown(keys: &Bound<'_, PyAny>) -> String {

@@ -140,7 +140,20 @@ impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::View(error) => error.into(),
-            _ => Self::new(error.code(), error.to_string()),
+            ChangeError::Voters { .. }
+            | ChangeError::UnknownVoter { .. }
+            | ChangeError::UnknownGroup { .. }
+            | ChangeError::DuplicateGroup { .. }
+            | ChangeError::NotACandidate { .. }
+            | ChangeError::NotTheLeader { .. }
+            | ChangeError::NoOtherCandidate { .. }
+            | ChangeError::VotersUnheard { .. }
+            | ChangeError::NoWriter { .. }
+            | ChangeError::AlreadyWriter { .. }
+            | ChangeError::Busy { .. }
+            | ChangeError::NotAgreed { .. }
+            | ChangeError::Malformed { .. }
+            | _ => Self::new(error.code(), error.to_string()),
         }
     }
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use hashroute_core::{Pod, PodId, PodState, Ring, View, Weight};
 
 use crate::error::ChangeError;
-use crate::planted::Planted;
-use crate::record::{Group, Incarnation, Parts, Record, VoterEntry, VoterId, Writer, check_voters};
+use crate::planted::{Bug, Planted};
+use crate::record::{
+    Group, Incarnation, Parts, Record, Since, VoterEntry, VoterId, Writer, check_voters,
+    writers_by_pod,
+};
 
 /// A wish for the next record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,9 @@ pub enum Change {
     },
     /// The pod gives up everything it owns, and stays a member. Its next process joins as active.
     Drain(PodId),
-    /// The pod leaves the view.
+    /// A pod that was drained owns its share again.
+    Activate(PodId),
+    /// The pod leaves the view. Its process takes part no more; another one joins.
     Remove(PodId),
     /// The pod gets another weight.
     Reweight(PodId, Weight),
@@ -36,6 +41,13 @@ pub enum Change {
         /// The group.
         group: Arc<str>,
         /// One of its candidates, with a writer.
+        leader: PodId,
+    },
+    /// The leader of a group gives it up to the best of the other candidates that have a writer.
+    StepDown {
+        /// The group.
+        group: Arc<str>,
+        /// Who leads it. If it is another by then nothing is to be done.
         leader: PodId,
     },
     /// A group is added, led by its first candidate that has a writer.
@@ -63,6 +75,11 @@ impl Record {
     ) -> Result<Self, ChangeError> {
         let mut draft = Draft::of(self);
         draft.make(change)?;
+        if let Change::ReplaceVoter { new, .. } = change
+            && planted.has(Bug::TwoVotersAtOnce)
+        {
+            draft.replace_another(new);
+        }
         draft.finish(self, planted)
     }
 }
@@ -94,6 +111,7 @@ impl Draft {
                 self.leave_groups(pod);
                 self.set_view(|view| view.with_state(pod.as_str(), PodState::Draining))
             }
+            Change::Activate(pod) => self.activate(pod),
             Change::Remove(pod) => {
                 self.writers.remove(pod);
                 self.leave_groups(pod);
@@ -103,6 +121,7 @@ impl Draft {
                 self.set_view(|view| view.with_weight(pod.as_str(), *weight))
             }
             Change::Lead { group, leader } => self.lead(group, leader),
+            Change::StepDown { group, leader } => self.step_down(group, leader),
             Change::AddGroup { name, candidates } => self.add_group(name, candidates),
             Change::ReplaceVoter { old, new } => self.replace_voter(*old, new),
         }
@@ -114,17 +133,22 @@ impl Draft {
         let ring = if same_table(before.view(), &view) {
             before.0.ring.clone()
         } else {
-            Ring::build(view.clone()).ok()
+            match &before.0.ring {
+                Some(ring) => ring.follow(view.clone()).ok(),
+                None => Ring::build(view.clone()).ok(),
+            }
         };
         let draft = Record(Arc::new(Parts {
             cluster: before.0.cluster,
             parameters: before.0.parameters,
             voters: self.voters,
+            by_pod: writers_by_pod(&view, &self.writers),
             view,
             ring,
             writers: self.writers,
             groups: self.groups,
             terms: Vec::new(),
+            since: Since::default(),
         }));
         let (terms, groups) = (draft.terms_after(before, planted), draft.groups_after(before));
         let parts = Arc::try_unwrap(draft.0)
@@ -157,15 +181,22 @@ impl Draft {
         Ok(())
     }
 
+    fn activate(&mut self, pod: &PodId) -> Result<(), ChangeError> {
+        let is_known = self.view.index_of(pod.as_str()).is_some();
+        if is_known && !self.writers.contains_key(pod) {
+            // Its next process joins as active.
+            return Err(ChangeError::NoWriter { pod: pod.to_string() });
+        }
+        self.set_view(|view| view.with_state(pod.as_str(), PodState::Active))?;
+        self.fill_groups();
+        Ok(())
+    }
+
     fn lead(&mut self, name: &str, leader: &PodId) -> Result<(), ChangeError> {
         if !self.writers.contains_key(leader) {
             return Err(ChangeError::NoWriter { pod: leader.to_string() });
         }
-        let group = self
-            .groups
-            .iter_mut()
-            .find(|group| &*group.name == name)
-            .ok_or_else(|| ChangeError::UnknownGroup { group: name.to_owned() })?;
+        let group = self.group_mut(name)?;
         if !group.candidates.contains(leader) {
             return Err(ChangeError::NotACandidate {
                 pod: leader.to_string(),
@@ -174,6 +205,25 @@ impl Draft {
         }
         group.leader = Some(leader.clone());
         Ok(())
+    }
+
+    fn step_down(&mut self, name: &str, leader: &PodId) -> Result<(), ChangeError> {
+        let (pod, group) = (leader.to_string(), name.to_owned());
+        let found = self.group_mut(name)?;
+        if found.leader.as_ref() != Some(leader) {
+            return Err(ChangeError::NotTheLeader { pod, group });
+        }
+        let candidates = found.candidates.clone();
+        let others = candidates.iter().filter(|other| *other != leader);
+        let heir = best(others, &self.writers, &self.view);
+        let heir = heir.ok_or(ChangeError::NoOtherCandidate { pod, group })?;
+        self.group_mut(name)?.leader = Some(heir);
+        Ok(())
+    }
+
+    fn group_mut(&mut self, name: &str) -> Result<&mut Group, ChangeError> {
+        let found = self.groups.iter_mut().find(|group| &*group.name == name);
+        found.ok_or_else(|| ChangeError::UnknownGroup { group: name.to_owned() })
     }
 
     fn add_group(&mut self, name: &Arc<str>, candidates: &[PodId]) -> Result<(), ChangeError> {
@@ -195,6 +245,14 @@ impl Draft {
             .ok_or(ChangeError::UnknownVoter { voter: old })?;
         self.voters[place] = new.clone();
         check_voters(&self.voters)
+    }
+
+    /// For the wrong protocol that replaces two at once.
+    fn replace_another(&mut self, new: &VoterEntry) {
+        let other = self.voters.iter_mut().find(|entry| entry.id != new.id);
+        if let Some(other) = other {
+            *other = VoterEntry { id: VoterId(!new.id.0), address: String::new() };
+        }
     }
 
     fn leave_groups(&mut self, pod: &PodId) {

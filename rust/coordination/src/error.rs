@@ -43,6 +43,34 @@ pub enum ChangeError {
         /// The group.
         group: String,
     },
+    /// The pod does not lead the group.
+    #[error("pod {pod:?} does not lead group {group:?}: there is nothing to give up")]
+    NotTheLeader {
+        /// The pod.
+        pod: String,
+        /// The group.
+        group: String,
+    },
+    /// Nobody else could lead the group.
+    #[error("no candidate of group {group:?} but pod {pod:?} has a writer and is in service")]
+    NoOtherCandidate {
+        /// The pod that leads.
+        pod: String,
+        /// The group.
+        group: String,
+    },
+    /// Too few of the voters that would stay have been heard.
+    #[error(
+        "only {heard} of the voters that would stay were heard, and {needed} are a majority of \
+         those to come: if the new one cannot be reached either, nothing can be agreed any more; \
+         bring a voter back first"
+    )]
+    VotersUnheard {
+        /// How many were heard within two renewal intervals.
+        heard: usize,
+        /// How many are a majority.
+        needed: usize,
+    },
     /// The pod has no process that may write.
     #[error("pod {pod:?} has no writer of that incarnation: it has to join first")]
     NoWriter {
@@ -89,6 +117,9 @@ impl ChangeError {
             Self::UnknownGroup { .. } => "unknown_group",
             Self::DuplicateGroup { .. } => "duplicate_group",
             Self::NotACandidate { .. } => "not_a_candidate",
+            Self::NotTheLeader { .. } => "not_the_leader",
+            Self::NoOtherCandidate { .. } => "no_other_candidate",
+            Self::VotersUnheard { .. } => "voters_unheard",
             Self::NoWriter { .. } => "no_writer",
             Self::AlreadyWriter { .. } => "already_writer",
             Self::Busy { .. } => "changes_waiting",

@@ -133,9 +133,9 @@ impl Guard {
         if tag.epoch > installed && !self.planted.has(Bug::RouterTrusted) {
             return Err(WriteRefusal::Behind { installed, got: tag.epoch });
         }
-        let owner = record.owner(resource);
-        if owner.as_ref() != Some(me) && !self.planted.has(Bug::OwnerUnchecked) {
-            let (resource, epoch) = (resource.clone(), installed);
+        let owner = record.writer_of(resource);
+        if owner != Some(me) && !self.planted.has(Bug::OwnerUnchecked) {
+            let (resource, epoch, owner) = (resource.clone(), installed, owner.cloned());
             return Err(WriteRefusal::NotOwner { resource, epoch, owner });
         }
         let mut term = record.term(resource).unwrap_or(installed);
@@ -167,6 +167,9 @@ impl Guard {
         if self.released.len() >= RELEASES_MOST {
             return Release::Refused;
         }
+        if self.planted.has(Bug::ReleaseForgotten) {
+            self.released.clear();
+        }
         let asked = BTreeMap::from([(by.clone(), ballot)]);
         self.released.push(Released { record: record.clone(), asked, quiesced: false });
         Release::Begun
@@ -194,7 +197,7 @@ impl Guard {
 
     fn has_released(&self, me: &Writer, resource: &Resource) -> bool {
         !self.planted.has(Bug::ReleaseIgnored)
-            && self.released.iter().any(|it| it.record.owner(resource).as_ref() != Some(me))
+            && self.released.iter().any(|it| it.record.writer_of(resource) != Some(me))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lease as the member sees it: when to renew, and until when it may write.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::message::Sequence;
@@ -25,9 +25,9 @@ pub enum Call {
 pub struct LeaseHolder {
     sequence: Sequence,
     /// When each call still unanswered was sent; calls older than two leases are dropped.
-    sent: BTreeMap<Sequence, Duration>,
-    /// For each voter the latest sending of a renewal that it granted.
-    granted: BTreeMap<VoterId, Duration>,
+    sent: VecDeque<(Sequence, Duration)>,
+    /// For each voter the latest sending of a renewal that it granted. Of five voters at most.
+    granted: Vec<(VoterId, Duration)>,
     end: Option<Duration>,
     /// Whether the lease was extended since the record was installed.
     is_fresh: bool,
@@ -51,8 +51,8 @@ impl LeaseHolder {
     pub fn new(now: Duration, planted: Planted) -> Self {
         Self {
             sequence: Sequence(0),
-            sent: BTreeMap::new(),
-            granted: BTreeMap::new(),
+            sent: VecDeque::new(),
+            granted: Vec::new(),
             end: None,
             is_fresh: false,
             renounced: false,
@@ -90,6 +90,20 @@ impl LeaseHolder {
         }
     }
 
+    /// Since when a majority has been looked for, if none is heard.
+    #[must_use]
+    pub fn looking_since(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Renewing { .. } => None,
+            Phase::Probing { since, .. } => Some(since),
+        }
+    }
+
+    /// The voters that granted a renewal sent since then.
+    pub fn granted_since(&self, since: Duration) -> impl Iterator<Item = VoterId> {
+        self.granted.iter().filter(move |(_, sent)| *sent >= since).map(|(voter, _)| *voter)
+    }
+
     /// When [`LeaseHolder::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Duration {
@@ -104,9 +118,11 @@ impl LeaseHolder {
         let parameters = record.parameters();
         self.next_call = now + parameters.renewal_interval;
         self.sequence = Sequence(self.sequence.0 + 1);
-        self.sent.insert(self.sequence, now);
+        self.sent.push_back((self.sequence, now));
         let horizon = now.saturating_sub(parameters.ttl * 2);
-        self.sent.retain(|_, sent| *sent >= horizon);
+        while self.sent.front().is_some_and(|(_, sent)| *sent < horizon) {
+            self.sent.pop_front();
+        }
         if let Phase::Renewing { since } = self.phase {
             let hopeful_until = self.end.max(Some(since + parameters.holder_window()));
             if Some(now) >= hopeful_until && !self.planted.has(Bug::NoProbe) {
@@ -126,22 +142,25 @@ impl LeaseHolder {
         if void || !record.has_voter(by) {
             return;
         }
-        let Some(mut sent) = self.sent.get(&sequence).copied() else { return };
+        let Some(mut sent) = self.sent_at(sequence) else { return };
         if self.planted.has(Bug::LeaseFromAck) {
             sent = now;
         }
         if self.planted.has(Bug::AckExtendsNewest) {
-            sent = self.sent.values().copied().max().unwrap_or(sent);
+            sent = self.sent.back().map_or(sent, |(_, newest)| *newest);
         }
-        let latest = self.granted.entry(by).or_insert(sent);
-        *latest = (*latest).max(sent);
+        match self.granted.iter_mut().find(|(voter, _)| *voter == by) {
+            Some((_, latest)) => *latest = sent.max(*latest),
+            None => self.granted.push((by, sent)),
+        }
         self.extend(record);
     }
 
     /// A voter answered a probe; when a majority has, renewals begin.
     pub fn heard(&mut self, now: Duration, by: VoterId, sequence: Sequence, record: &Record) {
+        let sent = self.sent_at(sequence);
         let Phase::Probing { since, heard } = &mut self.phase else { return };
-        let fresh = self.sent.get(&sequence).is_some_and(|sent| *sent >= *since);
+        let fresh = sent.is_some_and(|sent| sent >= *since);
         if !fresh || !record.has_voter(by) || heard.contains(&by) {
             return;
         }
@@ -155,7 +174,7 @@ impl LeaseHolder {
     /// Another record was installed: grants of voters that are none any more do not count. The
     /// others do: their guards outlive the record.
     pub fn installed(&mut self, record: &Record) {
-        self.granted.retain(|voter, _| record.has_voter(*voter));
+        self.granted.retain(|(voter, _)| record.has_voter(*voter));
         self.is_fresh = false;
     }
 
@@ -168,10 +187,15 @@ impl LeaseHolder {
         }
     }
 
+    /// When the call was sent, if that is not long ago.
+    fn sent_at(&self, sequence: Sequence) -> Option<Duration> {
+        let (oldest, _) = self.sent.front()?;
+        let place = usize::try_from(sequence.0.checked_sub(oldest.0)?).ok()?;
+        self.sent.get(place).map(|(_, sent)| *sent)
+    }
+
     /// The lease ends one window after the sending that a majority has granted.
     fn extend(&mut self, record: &Record) {
-        let mut sent: Vec<Duration> = self.granted.values().copied().collect();
-        sent.sort_unstable_by(|one, other| other.cmp(one));
         let needed = if self.planted.has(Bug::QuorumOfOne) { 1 } else { record.majority() };
         let parameters = record.parameters();
         let window = if self.planted.has(Bug::NoDriftMargin) {
@@ -179,7 +203,10 @@ impl LeaseHolder {
         } else {
             parameters.holder_window()
         };
-        let end = sent.get(needed - 1).map(|sent| *sent + window);
+        // To count for each is quicker than to sort them.
+        let grants = || self.granted.iter().map(|(_, sent)| *sent);
+        let is_enough = |sent: &Duration| grants().filter(|other| other >= sent).count() >= needed;
+        let end = grants().filter(is_enough).max().map(|sent| sent + window);
         if end > self.end {
             self.end = end;
             self.is_fresh = true;

@@ -115,8 +115,9 @@ impl LeaseParameters {
 
     /// 2 rho L, rounded up: a window that is a nanosecond too short harms nobody.
     fn drift_of_ttl(self) -> Duration {
-        let nanos = self.ttl.as_nanos().saturating_mul(u128::from(self.drift_ppm) * 2);
-        Duration::from_nanos(u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+        let nanos = u64::try_from(self.ttl.as_nanos()).unwrap_or(u64::MAX);
+        let twice = nanos.saturating_mul(u64::from(self.drift_ppm).saturating_mul(2));
+        Duration::from_nanos(twice.div_ceil(1_000_000))
     }
 }
 

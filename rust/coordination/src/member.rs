@@ -2,7 +2,7 @@
 
 mod proposals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hashroute_core::{Epoch, Pod, PodId};
@@ -54,7 +54,7 @@ pub struct Member {
     guard: Guard,
     proposer: Proposer,
     /// What each voter last said of leases that have run out.
-    lapsed: BTreeMap<VoterId, Vec<Writer>>,
+    reports: Vec<Report>,
     /// Whether a voter has voted for a record after this one.
     accepted_elsewhere: bool,
     /// The writer that a majority of voters last reported as lapsed.
@@ -67,12 +67,25 @@ pub struct Member {
     asked: bool,
     /// How many tries for the first of them failed.
     tries: u32,
+    /// The record that the last try was for, to try it again as it is.
+    draft: Option<(Change, Record)>,
+    /// Whether this process proposes and renews: until it renounces, or was removed.
     takes_part: bool,
+    /// Whether a record that counted here named this process.
+    was_writer: bool,
     /// Nothing is proposed before this.
     next_proposal: Duration,
     ticked_at: Duration,
     failures: u32,
     planted: Planted,
+}
+
+/// What a voter said, and when that was heard.
+#[derive(Clone, Debug)]
+struct Report {
+    by: VoterId,
+    at: Duration,
+    lapsed: Vec<Writer>,
 }
 
 impl Member {
@@ -93,14 +106,16 @@ impl Member {
             lease: LeaseHolder::new(now, planted),
             guard: Guard::new(planted),
             proposer: Proposer::new(planted),
-            lapsed: BTreeMap::new(),
+            reports: Vec::new(),
             accepted_elsewhere: false,
             suspect: None,
             wishes: VecDeque::new(),
             wished: false,
             asked: false,
             tries: 0,
+            draft: None,
             takes_part: true,
+            was_writer: false,
             next_proposal: now,
             ticked_at: now,
             failures: 0,
@@ -124,6 +139,14 @@ impl Member {
     #[must_use]
     pub fn lease(&self) -> &LeaseHolder {
         &self.lease
+    }
+
+    /// Whether this process still takes part: it does not once it has renounced, once its pod was
+    /// removed from the view, and once another process of its pod has taken its place. Then it is
+    /// for its shell to end it: nothing brings it back, and it hears of no more records.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        self.takes_part
     }
 
     /// Decides on one write: see [`Guard::admit`].
@@ -192,13 +215,18 @@ impl Member {
         if !self.takes_part {
             return Vec::new();
         }
-        let mut actions = Vec::new();
-        if let Some(call) = self.lease.tick(now, &self.record) {
+        let call = self.lease.tick(now, &self.record);
+        let mut actions = call.map_or_else(Vec::new, |call| {
             let (epoch, writer) = (self.record.epoch(), self.me.clone());
-            actions.extend(self.to_voters(&match call {
+            self.to_voters(&match call {
                 Call::Renew(sequence) => ToVoter::Renew { epoch, writer, sequence },
                 Call::Probe(sequence) => ToVoter::Probe { epoch, writer, sequence },
-            }));
+            })
+        });
+        let patience = self.record.parameters().ttl;
+        let is_lost = self.lease.looking_since().is_some_and(|since| now >= since + patience);
+        if call.is_some() && is_lost {
+            actions.extend(self.ask_somebody(dice));
         }
         let due = self.proposer.tick(now);
         actions.extend(self.carry_out(now, due, dice));
@@ -250,6 +278,10 @@ impl Member {
     ) -> Vec<MemberAction> {
         match message {
             ToPeer::Install { record } => self.install(now, record),
+            ToPeer::AskReady { epoch, .. } if epoch <= self.record.epoch() => {
+                let record = self.record.clone();
+                vec![MemberAction::ToPeer(from.clone(), ToPeer::Install { record })]
+            }
             ToPeer::AskReady { ballot, epoch } => {
                 let (writer, to) = (self.me.clone(), from.clone());
                 let ready = self.record.epoch().next().ok() == Some(epoch) && self.takes_part;
@@ -277,8 +309,9 @@ impl Member {
     ) -> Vec<MemberAction> {
         match message {
             FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided } => {
-                if writer == self.me && epoch == self.record.epoch() {
-                    self.lapsed.insert(by, lapsed);
+                let mine = writer == self.me || self.planted.has(Bug::GrantOfOther);
+                if mine && epoch == self.record.epoch() {
+                    self.is_told(now, by, lapsed);
                     self.lease.renewed(now, by, sequence, &self.record);
                     self.is_undecided(now, undecided);
                 }
@@ -288,7 +321,7 @@ impl Member {
                 if writer == self.me =>
             {
                 let actions = newer.map_or_else(Vec::new, |record| self.install(now, record));
-                self.lapsed.insert(by, lapsed);
+                self.is_told(now, by, lapsed);
                 self.lease.heard(now, by, sequence, &self.record);
                 self.is_undecided(now, undecided);
                 actions
@@ -300,7 +333,7 @@ impl Member {
             FromVoter::Heard { .. } | FromVoter::Refused { .. } => Vec::new(),
             FromVoter::Lapsed { epoch, writers } => {
                 if epoch == self.record.epoch() {
-                    self.lapsed.insert(by, writers);
+                    self.is_told(now, by, writers);
                 }
                 Vec::new()
             }
@@ -313,6 +346,18 @@ impl Member {
                 let next = self.proposer.handle(now, by, &answer);
                 self.carry_out(now, next, dice)
             }
+        }
+    }
+
+    /// What a voter says of leases that have run out takes the place of what it said before.
+    fn is_told(&mut self, at: Duration, by: VoterId, lapsed: Vec<Writer>) {
+        if !self.record.has_voter(by) {
+            return;
+        }
+        let report = Report { by, at, lapsed };
+        match self.reports.iter_mut().find(|known| known.by == by) {
+            Some(known) => *known = report,
+            None => self.reports.push(report),
         }
     }
 
@@ -354,9 +399,16 @@ impl Member {
             return Vec::new();
         }
         self.record = record;
+        self.draft = None;
+        if self.was_writer && self.is_superseded() {
+            // Two processes of a pod that go on joining would take each other's place for ever.
+            self.takes_part = false;
+            self.lease.renounce();
+        }
+        self.was_writer |= self.record.names(&self.me);
         self.lease.installed(&self.record);
         self.guard.installed();
-        self.lapsed.clear();
+        self.reports.clear();
         self.accepted_elsewhere = false;
         self.suspect = None;
         self.failures = 0;
@@ -364,6 +416,27 @@ impl Member {
         self.proposer.abandon();
         self.asked = false;
         vec![MemberAction::Installed(self.record.clone())]
+    }
+
+    /// Whether the operator removed the pod, or another process of it is its writer now.
+    fn is_superseded(&self) -> bool {
+        match self.record.writers().get(&self.me.pod) {
+            Some(incarnation) => *incarnation != self.me.incarnation,
+            None => self.record.view().index_of(self.me.pod.as_str()).is_none(),
+        }
+    }
+
+    /// Asks another pod for what it goes by: all voters that this process knows may have been
+    /// replaced while it was away. One that knows no more says that it is there, which is nothing
+    /// new to anybody.
+    fn ask_somebody(&self, dice: u64) -> Option<MemberAction> {
+        let others = || self.record.view().pods().iter().filter(|pod| pod.id != self.me.pod);
+        let count = u64::try_from(others().count()).ok()?;
+        let place = usize::try_from(dice.checked_rem(count)?).ok()?;
+        let to = others().nth(place)?.id.clone();
+        let (ballot, epoch) =
+            (Ballot { round: 0, proposer: dice }, self.record.epoch().next().ok()?);
+        Some(MemberAction::ToPeer(to, ToPeer::AskReady { ballot, epoch }))
     }
 
     fn release(
@@ -422,3 +495,6 @@ impl Member {
 
 /// Changes that wait to be made; an operator who asks for more has to wait too.
 const WISHES_MOST: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -183,7 +183,8 @@ pub enum FromVoter {
 /// What one member says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToPeer {
-    /// Asks a writer whether it is there and would release what it loses. It goes on writing.
+    /// Asks a writer whether it is there and would release what it loses. It goes on writing. Who
+    /// is past that epoch answers with its record; a process that finds no voters asks for that.
     AskReady {
         /// The try.
         ballot: Ballot,

@@ -37,6 +37,8 @@ bugs! {
     GrantAcrossVoters: "A voter goes on granting after it accepted other voters.",
     PromiseUnchecked: "A voter does not compare ballots with its promise.",
     WrongVotersMajority: "The voters of the record that is wished for decide on it.",
+    OldEpochGranted: "A voter grants renewals by an older record than its own.",
+    RestartTakesOver: "A new process of a pod takes over at once, as if the one before had to be dead.",
     // The holder of a lease.
     LeaseFromAck: "A member counts its lease from when the grant arrived.",
     AckExtendsNewest: "A grant of an old renewal extends the lease from the newest.",
@@ -45,6 +47,7 @@ bugs! {
     RenounceKeepsAcks: "Grants counted before a renunciation still make a lease after it.",
     AckRevivesRenounced: "A grant that arrives late revives a renounced lease.",
     NoProbe: "A member that hears nothing goes on renewing.",
+    GrantOfOther: "A member counts what a voter granted to another process of its pod.",
     // The guard at the pod.
     TermUnchecked: "The guard does not compare terms.",
     OwnerUnchecked: "The guard does not look up who owns the resource.",
@@ -53,18 +56,23 @@ bugs! {
     RouterTrusted: "The guard takes the router's word for the term of a resource.",
     ReleaseIgnored: "The guard admits what was released.",
     ReleaseTooEarly: "A release is said while writes admitted before are still under way.",
+    ReleaseForgotten: "A member writes again what it released, once another record is proposed.",
     // The proposer and the record.
     ReleaseOfOtherTry: "A release for one record is counted for another.",
     AcceptedIgnored: "A proposer ignores what was accepted before.",
     ChosenByOne: "One acceptance makes a record chosen.",
     TermReused: "The next process of a pod goes on under the term of the one before.",
     ChangePresumed: "A change that a member believes to be made already is not put to the voters.",
+    TwoVotersAtOnce: "Two voters are replaced at once.",
+    UnheardVotersCounted: "Voters are replaced although too few of those that stay were heard.",
+    UndecidedIgnored: "Nobody finds out what became of a vote whose proposer is gone.",
     // The shell around them: left out by the simulator, not by the state machines.
     VoteForgotten: "A voter's promise and vote are gone after a restart.",
     VoteBeforeDisk: "A voter's answer leaves before its state is durable.",
     LostDiskVotes: "A voter whose disk was lost votes under its old name.",
     TornStateRead: "A state whose writing a crash cut short is read as if it were whole.",
     IncarnationReused: "A process that was restarted goes by the incarnation of the one before.",
+    ClockReadEarly: "A voter dates a renewal by a clock that it read before the renewal arrived.",
     WildClock: "A clock drifts by far more than the bound.",
     StoreUnfenced: "The store accepts terms in any order.",
     TermOfEffect: "An effect carries the term of when it is sent, not of its admission.",
@@ -74,7 +82,7 @@ impl Bug {
     /// Whether leaving the rule out stops writes for good, rather than letting wrong ones through.
     #[must_use]
     pub fn stops_progress(self) -> bool {
-        self == Self::NoProbe
+        matches!(self, Self::NoProbe | Self::UnheardVotersCounted | Self::UndecidedIgnored)
     }
 }
 

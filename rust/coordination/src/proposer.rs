@@ -41,6 +41,9 @@ pub struct Wish {
     /// Who is asked first whether it would release what it loses. Nobody stops writing before all
     /// of them have answered: a wish that cannot come true must not interrupt anybody.
     pub ask_first: Vec<Writer>,
+    /// How long voters may take to promise: a round trip and a disk sync. Longer after tries that
+    /// failed, for a disk may be slow; a try that waits sends its calls again, so it costs little.
+    pub answer_time: Duration,
 }
 
 /// One member's tries to get a record chosen, one at a time.
@@ -57,6 +60,8 @@ struct Attempt {
     wish: Wish,
     ballot: Ballot,
     phase: Phase,
+    /// Voters that promised a higher ballot, and so will not take part in this one.
+    outbid: Vec<VoterId>,
     send_at: Duration,
     give_up_at: Duration,
 }
@@ -91,13 +96,14 @@ impl Proposer {
     pub fn propose(&mut self, now: Duration, wish: Wish, dice: u64) -> Vec<ProposerAction> {
         self.round += 1;
         let ballot = Ballot { round: self.round, proposer: dice };
-        let phase = if wish.ask_first.is_empty() {
-            Phase::Preparing { promised: BTreeMap::new() }
+        let (phase, patience) = if wish.ask_first.is_empty() {
+            (Phase::Preparing { promised: BTreeMap::new() }, wish.answer_time)
         } else {
-            Phase::Asking { ready: Vec::new() }
+            (Phase::Asking { ready: Vec::new() }, ANSWER_TIME)
         };
-        let (send_at, give_up_at) = (now, now + ANSWER_TIME);
-        self.attempt = Some(Attempt { wish, ballot, phase, send_at, give_up_at });
+        let (send_at, give_up_at) = (now, now + patience);
+        let outbid = Vec::new();
+        self.attempt = Some(Attempt { wish, ballot, phase, outbid, send_at, give_up_at });
         self.tick(now)
     }
 
@@ -144,7 +150,7 @@ impl Proposer {
             }
             FromVoter::Outbid { epoch, promised } if attempt.epoch() == *epoch => {
                 self.round = self.round.max(promised.round);
-                if attempt.ballot < *promised {
+                if attempt.ballot < *promised && attempt.is_hopeless_without(by) {
                     self.attempt = None;
                     return vec![ProposerAction::Failed];
                 }
@@ -191,7 +197,7 @@ impl Proposer {
         }
         attempt.phase = Phase::Preparing { promised: BTreeMap::new() };
         attempt.send_at = now + RESEND_INTERVAL;
-        attempt.give_up_at = now + ANSWER_TIME;
+        attempt.give_up_at = now + attempt.wish.answer_time;
         attempt.calls(self.planted)
     }
 
@@ -231,6 +237,17 @@ impl Attempt {
         self.epoch() == epoch && self.ballot == ballot
     }
 
+    /// Whether too few voters are left for a majority, now that this one promised a higher ballot.
+    /// While enough are left the try goes on: it may well be decided before the other one is.
+    fn is_hopeless_without(&mut self, voter: VoterId) -> bool {
+        if !self.outbid.contains(&voter) {
+            self.outbid.push(voter);
+        }
+        let voters = self.wish.before.voters().iter();
+        let left = voters.filter(|entry| !self.outbid.contains(&entry.id)).count();
+        left < self.wish.before.majority()
+    }
+
     /// Whose votes count: the voters of the record *before* decide on the next.
     fn electorate(&self, planted: Planted) -> &Record {
         if planted.has(Bug::WrongVotersMajority) { &self.wish.record } else { &self.wish.before }
@@ -260,7 +277,8 @@ impl Attempt {
         let record = earlier.map_or_else(|| self.wish.record.clone(), |(_, record)| record.clone());
         let (released, accepted) = (Vec::new(), Vec::new());
         self.phase = Phase::Voting { record, own, released, accepted };
-        self.give_up_at = now + self.wish.before.parameters().quiet_time() * 2;
+        let quiet = self.wish.before.parameters().quiet_time();
+        self.give_up_at = now + quiet + quiet.max(self.wish.answer_time);
         self.send_at = now + RESEND_INTERVAL;
         self.calls(planted)
     }
@@ -292,10 +310,11 @@ impl Attempt {
             }
             Phase::Preparing { .. } => {}
             Phase::Voting { record, released, .. } => {
-                let losers = self.wish.before.losers(record).into_iter();
-                actions.extend(losers.filter(|writer| !released.contains(writer)).map(|writer| {
+                let losers = self.wish.before.shared_losers(record);
+                let waiting = losers.iter().filter(|writer| !released.contains(writer));
+                actions.extend(waiting.map(|writer| {
                     let message = ToPeer::AskRelease { ballot, record: record.clone() };
-                    ProposerAction::ToPeer(writer.pod, message)
+                    ProposerAction::ToPeer(writer.pod.clone(), message)
                 }));
             }
         }
@@ -305,6 +324,7 @@ impl Attempt {
     fn call_to(&self, voter: VoterId) -> Option<ProposerAction> {
         let ballot = self.ballot;
         let message = match &self.phase {
+            _ if self.outbid.contains(&voter) => return None,
             Phase::Preparing { promised } if !promised.contains_key(&voter) => {
                 let (epoch, stop) = (self.epoch(), self.wish.stop.clone());
                 ToVoter::Prepare { epoch, ballot, stop }
@@ -321,7 +341,7 @@ impl Attempt {
 
 /// Within this the calls of one round are answered, or the try is given up: a round trip with a
 /// disk sync, with room for a slow disk.
-const ANSWER_TIME: Duration = Duration::from_millis(100);
+pub(crate) const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// After this without an answer a call is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(25);

@@ -1,6 +1,5 @@
 //! The voter: grants leases and votes on the next record, never both against each other.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hashroute_core::{Epoch, PodId};
@@ -42,8 +41,8 @@ pub enum VoterAction {
 pub struct Voter {
     state: VoterState,
     /// What is known of each writer of the record, and of those before it that are still guarded.
-    /// Forgotten over a restart: see `quiet_until`.
-    watches: BTreeMap<Writer, Watch>,
+    /// Sorted. Forgotten over a restart: see `quiet_until`.
+    watches: Vec<(Writer, Watch)>,
     /// Before this the voter does not know all leases that it may have granted, or that others
     /// granted before it became a voter: it ends none.
     quiet_until: Duration,
@@ -51,6 +50,8 @@ pub struct Voter {
     held: Option<Hold>,
     /// The ballot promised last, while its proposer can be heard: others wait for it.
     standing: Option<Standing>,
+    /// How many ballots were promised before that one for the same epoch.
+    ballots: u32,
     planted: Planted,
 }
 
@@ -93,8 +94,9 @@ impl Voter {
     pub fn with_planted(state: VoterState, now: Duration, planted: Planted) -> Self {
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
-        let (watches, held, standing) = (BTreeMap::new(), None, None);
-        let mut voter = Self { state, watches, quiet_until, held, standing, planted };
+        let (watches, held, standing) = (Vec::new(), None, None);
+        let ballots = 0;
+        let mut voter = Self { state, watches, quiet_until, held, standing, ballots, planted };
         voter.watch_writers(now);
         voter
     }
@@ -108,7 +110,7 @@ impl Voter {
     /// When [`Voter::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        let unreported = self.watches.values().filter(|watch| !watch.reported);
+        let unreported = self.watches.iter().map(|(_, watch)| watch).filter(|it| !it.reported);
         unreported.map(|watch| watch.expected_by.max(self.quiet_until)).min()
     }
 
@@ -118,7 +120,8 @@ impl Voter {
             return Vec::new();
         }
         let mut news = false;
-        for watch in self.watches.values_mut().filter(|it| !it.reported && now >= it.expected_by) {
+        let watches = self.watches.iter_mut().map(|(_, watch)| watch);
+        for watch in watches.filter(|it| !it.reported && now >= it.expected_by) {
             watch.reported = true;
             news = true;
         }
@@ -130,7 +133,8 @@ impl Voter {
         pods.map(|pod| send(pod, message.clone())).collect()
     }
 
-    /// Handles a message.
+    /// Handles a message. `now` must have been read after the message arrived: a guard that starts
+    /// at an earlier reading could end before the lease that rests on it.
     pub fn handle(&mut self, now: Duration, from: PodId, message: ToVoter) -> Vec<VoterAction> {
         match message {
             ToVoter::Renew { epoch, writer, sequence } => {
@@ -167,7 +171,7 @@ impl Voter {
             return vec![send(from, FromVoter::Refused { writer, sequence, refusal })];
         }
         let until = now + self.parameters().ttl;
-        if let Some(watch) = self.watches.get_mut(&writer) {
+        if let Some(watch) = self.watch_mut(&writer) {
             watch.guarded_until = watch.guarded_until.max(Some(until));
             watch.expected_by = until;
             watch.reported = false;
@@ -179,7 +183,7 @@ impl Voter {
     /// Why this writer's renewal is not granted, if it is not.
     fn refusal(&self, now: Duration, epoch: Epoch, writer: &Writer) -> Option<Refusal> {
         let installed = &self.state.installed;
-        if epoch < installed.epoch() {
+        if epoch < installed.epoch() && !self.planted.has(Bug::OldEpochGranted) {
             return Some(Refusal::Behind(installed.clone()));
         }
         if epoch > installed.epoch() {
@@ -188,7 +192,7 @@ impl Voter {
         if !installed.has_voter(self.state.id) {
             return Some(Refusal::NotAVoter);
         }
-        let Some(watch) = self.watches.get(writer).filter(|_| installed.names(writer)) else {
+        let Some(watch) = self.watch(writer).filter(|_| installed.names(writer)) else {
             return Some(Refusal::NotNamed);
         };
         if watch.renounced {
@@ -212,13 +216,13 @@ impl Voter {
         let other_voters = accepted.voters() != installed.voters();
         (other_voters && !self.planted.has(Bug::GrantAcrossVoters))
             || (!self.planted.has(Bug::GrantAfterAccept)
-                && installed.losers(accepted).contains(writer))
+                && installed.shared_losers(accepted).contains(writer))
     }
 
     /// The writer's own word that it has stopped is better than any guard: also than the quiet
     /// time, for no grant that is forgotten can matter to it any more.
     fn renounce(&mut self, now: Duration, writer: &Writer) {
-        if let Some(watch) = self.watches.get_mut(writer).filter(|watch| !watch.renounced) {
+        if let Some(watch) = self.watch_mut(writer).filter(|watch| !watch.renounced) {
             watch.renounced = true;
             watch.expected_by = now;
             watch.reported = false;
@@ -241,6 +245,9 @@ impl Voter {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
+        if self.standing.is_some_and(|standing| standing.ballot != ballot) {
+            self.ballots += 1;
+        }
         let since = self.standing.filter(|it| it.ballot == ballot).map_or(now, |it| it.since);
         self.standing = Some(Standing { ballot, since, heard: now });
         self.held = Some(Hold { writers: stop, until: since + self.parameters().ttl * 2 });
@@ -284,9 +291,14 @@ impl Voter {
         if self.planted.has(Bug::NoGuardAtVote) {
             return Duration::ZERO;
         }
-        let losers = self.state.installed.losers(record);
-        let live = losers.iter().filter(|writer| !released.contains(writer));
-        live.filter_map(|writer| match self.watches.get(writer) {
+        let losers = self.state.installed.shared_losers(record);
+        let taken_over = |writer: &Writer| {
+            self.planted.has(Bug::RestartTakesOver)
+                && record.writers().contains_key(&writer.pod)
+                && !record.names(writer)
+        };
+        let live = losers.iter().filter(|it| !released.contains(it) && !taken_over(it));
+        live.filter_map(|writer| match self.watch(writer) {
             Some(watch) if watch.renounced => None,
             Some(watch) => watch.guarded_until.max(Some(self.quiet_until)),
             None => Some(self.quiet_until),
@@ -307,7 +319,7 @@ impl Voter {
         let knows = next && installed.has_voter(self.state.id);
         if !knows && !self.planted.has(Bug::NoQuietTimeForNewVoter) {
             self.quiet_until = self.quiet_until.max(now + record.parameters().quiet_time());
-            for watch in self.watches.values_mut() {
+            for (_, watch) in &mut self.watches {
                 // Reports of a record long gone say nothing about this one.
                 watch.reported = false;
                 watch.expected_by = watch.expected_by.max(self.quiet_until);
@@ -318,6 +330,7 @@ impl Voter {
         self.state.accepted = None;
         self.held = None;
         self.standing = None;
+        self.ballots = 0;
         self.watch_writers(now);
         vec![self.persist()]
     }
@@ -330,14 +343,23 @@ impl Voter {
             self.watches.clear();
         }
         self.watches
-            .retain(|writer, watch| installed.names(writer) || watch.guarded_until > Some(now));
+            .retain(|(writer, watch)| installed.names(writer) || watch.guarded_until > Some(now));
         let expected_by = now + self.parameters().ttl;
-        for (pod, incarnation) in installed.writers() {
-            let writer = Writer { pod: pod.clone(), incarnation: *incarnation };
+        for writer in installed.writers_in_order() {
             let (guarded_until, reported, renounced) = (None, false, false);
             let watch = Watch { guarded_until, expected_by, reported, renounced };
-            self.watches.entry(writer).or_insert(watch);
+            if let Err(place) = self.watches.binary_search_by(|(known, _)| known.cmp(writer)) {
+                self.watches.insert(place, (writer.clone(), watch));
+            }
         }
+    }
+
+    fn watch(&self, writer: &Writer) -> Option<&Watch> {
+        self.watches.iter().find(|(known, _)| known == writer).map(|(_, watch)| watch)
+    }
+
+    fn watch_mut(&mut self, writer: &Writer) -> Option<&mut Watch> {
+        self.watches.iter_mut().find(|(known, _)| known == writer).map(|(_, watch)| watch)
     }
 
     /// Answers a proposer that wants to decide another epoch than the next one here, or asks one
@@ -354,11 +376,13 @@ impl Voter {
     }
 
     /// The ballot of another proposer that is still at work. A matter of progress, not of safety:
-    /// without it proposers of different wishes would outbid each other for ever.
+    /// without it proposers of different wishes would outbid each other for ever. The more ballots
+    /// came to nothing the longer each is waited for: disks or links may be slow.
     fn busy_with(&self, now: Duration, ballot: Ballot) -> Option<Ballot> {
         let standing = self.standing.filter(|it| it.ballot.proposer != ballot.proposer)?;
-        let at_work = now < standing.heard + PROPOSER_SILENCE;
-        let in_time = now < standing.since + self.parameters().quiet_time() * 2;
+        let patience = 1 << self.ballots.min(PATIENCE_DOUBLINGS);
+        let at_work = now < standing.heard + PROPOSER_SILENCE * patience;
+        let in_time = now < standing.since + self.parameters().quiet_time() * 2 * patience;
         (at_work && in_time).then_some(standing.ballot)
     }
 
@@ -369,8 +393,9 @@ impl Voter {
 
     /// Writers of the installed record whose leases have run out.
     fn lapsed(&self) -> Vec<Writer> {
-        let named = self.watches.iter().filter(|(writer, _)| self.state.installed.names(writer));
-        named.filter(|(_, watch)| watch.reported).map(|(writer, _)| writer.clone()).collect()
+        let reported =
+            self.watches.iter().filter(|(_, watch)| watch.reported).map(|(writer, _)| writer);
+        reported.filter(|writer| self.state.installed.names(writer)).cloned().collect()
     }
 
     fn persist(&self) -> VoterAction {
@@ -390,8 +415,10 @@ fn send(to: PodId, message: FromVoter) -> VoterAction {
     VoterAction::Send { to, message }
 }
 
-/// A proposer at work repeats itself more often than this.
+/// A proposer at work that is not answered repeats itself more often than this.
 const PROPOSER_SILENCE: Duration = Duration::from_millis(75);
+/// So often is the time doubled: who waits too long for the dead writes too late..
+const PATIENCE_DOUBLINGS: u32 = 1;
 
 /// The smallest time that passes between two readings that differ.
 const GRAIN: Duration = Duration::from_nanos(1);

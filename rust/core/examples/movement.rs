@@ -1,124 +1,284 @@
-//! How well a table follows its view: how many slots random joins and leaves move, divided by the
-//! least possible; how many slots of a pod that left went to the next pod of their preference list;
-//! and how many slots of a lost zone went to the first pod of their list outside it.
-//! `cargo run --release -p hashroute-core --example movement`.
+//! How much more than the least moves, and how full the fullest pod gets, over histories of random
+//! joins, leaves and reweights: this crate's tables beside Maglev and a ring of 160 points a pod.
+//! `cargo run --release -p hashroute-core --example movement -- [histories] [--json]`.
 #![allow(clippy::print_stdout, reason = "this program's work is to print")]
+
+#[path = "../benches/peers/mod.rs"]
+mod peers;
 
 use std::error::Error;
 
-use hashroute_core::{Epoch, Parameters, Pod, PodId, PodIndex, Ring, Slot, View, hash_key};
+use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, View, Weight, hash_key};
+use serde_json::json;
 
+/// Events of one history.
 const EVENTS: u64 = 50;
+/// Histories of each kind unless the command line says otherwise.
+const HISTORIES: u64 = 5;
+/// What a pod may weigh.
+const WEIGHTS: [u32; 3] = [1, 2, 4];
+
+/// Slots, epsilon and pods of the histories.
+const SIZES: [(u64, f64, u32); 5] = [
+    (1 << 16, 0.05, 16),
+    (1 << 16, 0.05, 128),
+    (1 << 16, 0.05, 1000),
+    (1 << 16, 0.10, 1000),
+    (1 << 18, 0.05, 1000),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("moved / least over {EVENTS} random joins and leaves");
-    println!("   slots epsilon  pods     mean    worst  fullest/bound  inherited");
-    for (slots, epsilon, pods) in [
-        (1 << 16, 0.05, 16),
-        (1 << 16, 0.05, 128),
-        (1 << 16, 0.05, 1000),
-        (1 << 16, 0.10, 1000),
-        (1 << 18, 0.05, 1000),
-    ] {
-        let history = history(Parameters::new(slots, epsilon, 0)?, pods)?;
-        let mean = history.ratios.iter().sum::<f64>() / history.events;
-        let worst = history.ratios.iter().copied().fold(0.0, f64::max);
-        let inherited = f64::from(history.inherited) / f64::from(history.orphaned);
-        let fullest = history.fullest;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let as_json = arguments.iter().any(|argument| argument == "--json");
+    let number = arguments.iter().find(|argument| *argument != "--json");
+    let histories = number.map_or(Ok(HISTORIES), |number| number.parse())?;
+    if !as_json {
+        println!("moved / least over {histories} histories of {EVENTS} joins, leaves, reweights");
         println!(
-            "{slots:8} {epsilon:7} {pods:5} {mean:8.3} {worst:8.3} {fullest:14.3} {inherited:10.4}"
+            "  slots epsilon  pods weights way        mean (of a history)      worst  peak/fair"
         );
     }
-    println!("slots of a lost zone that went where their preference list said");
-    println!("   slots epsilon  pods  zones  foretold");
-    for pods in [16, 128, 1000] {
-        for zones in [2, 3, 4] {
-            let share = lost_zones(Parameters::default(), pods, zones)?;
-            println!("   65536    0.05 {pods:5} {zones:6} {share:9.4}");
+    let mut rows = Vec::new();
+    for (slots, epsilon, pods) in SIZES {
+        for equal in [true, false] {
+            let parameters = Parameters::new(slots, epsilon, 0)?;
+            // The peers know neither slots nor epsilon, so one row of each is enough.
+            let ways: &[Way] = if slots == 1 << 16 && epsilon < 0.1 {
+                &[Way::Hashroute, Way::Maglev, Way::Points]
+            } else {
+                &[Way::Hashroute]
+            };
+            for way in ways {
+                let mut row = Row::new(*way, parameters, pods, equal);
+                for seed in 0..histories {
+                    row.add(&history(*way, parameters, pods, equal, seed)?);
+                }
+                if as_json {
+                    rows.push(row.document());
+                } else {
+                    row.print();
+                }
+            }
         }
+    }
+    if as_json {
+        println!("{}", json!({ "histories": histories, "events": EVENTS, "rows": rows }));
     }
     Ok(())
 }
 
-/// The part of all slots whose list foretold who got them, over the loss of each zone in turn.
-fn lost_zones(parameters: Parameters, pods: u64, zones: u64) -> Result<f64, Box<dyn Error>> {
-    let pod = |number: u64| -> Result<Pod, Box<dyn Error>> {
-        let id = PodId::new(&format!("pod-{number}"))?;
-        let zone = Some(format!("zone-{}", number % zones).as_str().into());
-        Ok(Pod { zone, ..Pod::new(id) })
-    };
-    let pods = (0..pods).map(pod).collect::<Result<Vec<_>, _>>()?;
-    let before = Ring::build(View::new(Epoch::new(1), parameters, pods.clone())?)?;
-    let (mut foretold, mut orphaned) = (0, 0);
-    for zone in 0..zones {
-        let lost = format!("zone-{zone}");
-        let stays = |pod: &Pod| pod.zone.as_deref() != Some(lost.as_str());
-        let left = pods.iter().filter(|pod| stays(pod)).cloned().collect();
-        let after = Ring::build(View::new(Epoch::new(2), parameters, left)?)?;
-        for slot in (0..parameters.slots()).map(Slot::new) {
-            let pods = before.preference(slot).filter_map(|pod| before.view().pod(pod));
-            let mut list = pods.peekable();
-            if list.peek().is_some_and(|owner| stays(owner)) {
-                continue;
-            }
-            let heir = list.find(|pod| stays(pod)).map(|pod| &pod.id);
-            let owner = after.view().pod(after.owner(slot)).map(|pod| &pod.id);
-            orphaned += 1;
-            foretold += u32::from(heir == owner);
-        }
-    }
-    Ok(f64::from(foretold) / f64::from(orphaned))
+#[derive(Clone, Copy)]
+enum Way {
+    Hashroute,
+    Maglev,
+    Points,
 }
 
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hashroute => "hashroute",
+            Self::Maglev => "Maglev",
+            Self::Points => "160 points",
+        }
+    }
+}
+
+/// One table of a history.
+struct Table {
+    view: View,
+    /// By slot or place: the pod, as a place in the view.
+    owners: Vec<u16>,
+    ring: Option<Ring>,
+}
+
+impl Table {
+    fn new(way: Way, view: View) -> Result<Self, Box<dyn Error>> {
+        let pods: Vec<(&str, u32)> =
+            view.pods().iter().map(|pod| (pod.id.as_str(), turns(pod))).collect();
+        let ring = match way {
+            Way::Hashroute => Some(Ring::build(view.clone())?),
+            Way::Maglev | Way::Points => None,
+        };
+        let owners = match (&ring, way) {
+            (Some(ring), _) => ring.owners().to_vec(),
+            (None, Way::Maglev) => peers::Maglev::build(&pods).into_table(),
+            (None, _) => peers::Points::build(&pods).into_table(view.parameters().slots()),
+        };
+        Ok(Self { owners, ring, view })
+    }
+
+    /// The fullest pod by its fair share.
+    fn peak(&self) -> f64 {
+        let mut counts = vec![0_u32; self.view.pods().len()];
+        for owner in &self.owners {
+            counts[usize::from(*owner)] += 1;
+        }
+        let sum: f64 = self.view.pods().iter().map(|pod| f64::from(turns(pod))).sum();
+        let size = f64::from(u32::try_from(self.owners.len()).unwrap_or(u32::MAX));
+        let share =
+            |(pod, count): (&Pod, &u32)| f64::from(*count) * sum / (size * f64::from(turns(pod)));
+        self.view.pods().iter().zip(&counts).map(share).fold(0.0, f64::max)
+    }
+
+    /// How many slots moved, and the least that could have.
+    fn change(&self, after: &Self) -> Result<(u32, u32), Box<dyn Error>> {
+        if let (Some(before), Some(after)) = (&self.ring, &after.ring) {
+            let plan = before.plan(after, None)?;
+            return Ok((plan.moved_slots(), plan.least_slots()));
+        }
+        let known = |table: &Self, owner: u16| table.view.pods()[usize::from(owner)].clone();
+        let (mut moved, mut gained, mut lost) = (0, 0, 0);
+        for (old, new) in self.owners.iter().zip(&after.owners) {
+            let (old, new) = (known(self, *old), known(after, *new));
+            if old.id == new.id {
+                continue;
+            }
+            // What pods of another weight than before gain or lose had to move.
+            let changed = |pod: &Pod| {
+                let weight = |table: &Self| {
+                    let pod = table.view.index_of(pod.id.as_str());
+                    pod.and_then(|pod| table.view.pod(pod)).map(|pod| pod.weight)
+                };
+                u32::from(weight(self) != weight(after))
+            };
+            moved += 1;
+            gained += changed(&new);
+            lost += changed(&old);
+        }
+        Ok((moved, gained.max(lost)))
+    }
+}
+
+fn turns(pod: &Pod) -> u32 {
+    u32::try_from(pod.weight.millionths() / 1_000_000).unwrap_or(u32::MAX)
+}
+
+/// What happened in one history.
 #[derive(Default)]
 struct History {
     ratios: Vec<f64>,
-    events: f64,
-    /// The largest part of its load bound that any pod ever filled.
-    fullest: f64,
-    /// How many slots pods had that left, and how many of them the next preference got.
-    orphaned: u32,
-    inherited: u32,
+    peak: f64,
 }
 
-fn history(parameters: Parameters, pods: u64) -> Result<History, Box<dyn Error>> {
-    let new_pod = |number: u64| PodId::new(&format!("pod-{number}")).map(Pod::new);
+fn history(
+    way: Way,
+    parameters: Parameters,
+    pods: u32,
+    equal: bool,
+    seed: u64,
+) -> Result<History, Box<dyn Error>> {
+    let new_pod = |number: u32| -> Result<Pod, Box<dyn Error>> {
+        let weight = if equal { 2 } else { WEIGHTS[number as usize % WEIGHTS.len()] };
+        let id = PodId::new(&format!("pod-{seed}-{number}"))?;
+        Ok(Pod { weight: Weight::new(f64::from(weight))?, ..Pod::new(id) })
+    };
+    let mut dice = Dice { seed, throws: 0 };
     let first = (0..pods).map(new_pod).collect::<Result<Vec<_>, _>>()?;
-    let mut ring = Ring::build(View::new(Epoch::new(1), parameters, first)?)?;
+    let mut table = Table::new(way, View::new(Epoch::new(1), parameters, first)?)?;
     let mut history = History::default();
-    for event in 0..EVENTS {
-        let dice = hash_key(&event.to_le_bytes());
-        let view = if dice.is_multiple_of(2) {
-            ring.view().with_pod(new_pod(pods + event)?)?
-        } else {
-            let all = ring.view().pods();
-            let leaving = usize::try_from(dice / 2)? % all.len();
-            ring.view().without_pod(all[leaving].id.as_str())?
+    for event in 0..u32::try_from(EVENTS)? {
+        let all = table.view.pods();
+        let kind = dice.below(3);
+        let chosen = all[dice.below(all.len())].clone();
+        let view = match kind {
+            0 => table.view.with_pod(new_pod(pods + event)?)?,
+            1 => table.view.without_pod(chosen.id.as_str())?,
+            _ => {
+                let others = WEIGHTS.iter().filter(|weight| **weight != turns(&chosen));
+                let others: Vec<u32> = others.copied().collect();
+                let weight = f64::from(others[dice.below(others.len())]);
+                table.view.with_weight(chosen.id.as_str(), Weight::new(weight)?)?
+            }
         };
-        let next = Ring::build(view)?;
-        let plan = ring.plan(&next, None)?;
-        history.ratios.push(f64::from(plan.moved_slots()) / f64::from(plan.least_slots()));
-        history.events += 1.0;
-        for (count, bound) in next.slot_counts().iter().zip(next.bounds()) {
-            history.fullest = history.fullest.max(f64::from(*count) / f64::from(*bound));
+        let next = Table::new(way, view)?;
+        let (moved, least) = table.change(&next)?;
+        history.ratios.push(f64::from(moved) / f64::from(least));
+        history.peak = history.peak.max(next.peak());
+        if let Some(ring) = &next.ring {
+            let mut counts = ring.slot_counts().iter().zip(ring.bounds());
+            assert!(counts.all(|(count, bound)| count <= bound), "a pod exceeds its bound");
         }
-        count_heirs(&ring, &next, &mut history);
-        ring = next;
+        table = next;
     }
     Ok(history)
 }
 
-fn count_heirs(before: &Ring, after: &Ring, history: &mut History) {
-    let gone = |pod: PodIndex| {
-        before.view().pod(pod).filter(|pod| after.view().index_of(pod.id.as_str()).is_none())
-    };
-    for slot in (0..before.view().parameters().slots()).map(Slot::new) {
-        if gone(before.owner(slot)).is_none() {
-            continue;
-        }
-        let id = |ring: &Ring, pod| ring.view().pod(pod).map(|pod| pod.id.clone());
-        let heir = before.preference(slot).nth(1).and_then(|pod| id(before, pod));
-        history.orphaned += 1;
-        history.inherited += u32::from(heir == id(after, after.owner(slot)));
+struct Dice {
+    seed: u64,
+    throws: u64,
+}
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.throws += 1;
+        let word = hash_key(&[self.seed.to_le_bytes(), self.throws.to_le_bytes()].concat());
+        usize::try_from(word % bound as u64).unwrap_or_default()
+    }
+}
+
+/// What all histories of one kind came to.
+struct Row {
+    way: Way,
+    parameters: Parameters,
+    pods: u32,
+    equal: bool,
+    means: Vec<f64>,
+    worst: f64,
+    peak: f64,
+}
+
+impl Row {
+    fn new(way: Way, parameters: Parameters, pods: u32, equal: bool) -> Self {
+        Self { way, parameters, pods, equal, means: Vec::new(), worst: 0.0, peak: 0.0 }
+    }
+
+    fn add(&mut self, history: &History) {
+        let events = f64::from(u32::try_from(history.ratios.len()).unwrap_or(u32::MAX));
+        self.means.push(history.ratios.iter().sum::<f64>() / events);
+        self.worst = history.ratios.iter().copied().fold(self.worst, f64::max);
+        self.peak = self.peak.max(history.peak);
+    }
+
+    /// The mean of all histories, and the lowest and highest of one.
+    fn spread(&self) -> (f64, f64, f64) {
+        let histories = f64::from(u32::try_from(self.means.len()).unwrap_or(u32::MAX));
+        let mean = self.means.iter().sum::<f64>() / histories;
+        let low = self.means.iter().copied().fold(f64::INFINITY, f64::min);
+        (mean, low, self.means.iter().copied().fold(0.0, f64::max))
+    }
+
+    fn weights(&self) -> &'static str {
+        if self.equal { "equal" } else { "1:2:4" }
+    }
+
+    fn print(&self) {
+        let (mean, low, high) = self.spread();
+        println!(
+            "{:7} {:7} {:5} {:7} {:10} {mean:7.3} ({low:.3} to {high:.3}) {:8.3} {:9.3}",
+            self.parameters.slots(),
+            self.parameters.epsilon(),
+            self.pods,
+            self.weights(),
+            self.way.name(),
+            self.worst,
+            self.peak,
+        );
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let (mean, low, high) = self.spread();
+        json!({
+            "way": self.way.name(),
+            "slots": self.parameters.slots(),
+            "epsilon": self.parameters.epsilon(),
+            "pods": self.pods,
+            "weights": self.weights(),
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "worst": self.worst,
+            "peak": self.peak,
+        })
     }
 }

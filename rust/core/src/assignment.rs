@@ -10,15 +10,20 @@ use alloc::collections::BinaryHeap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::ops::Range;
 
-use crate::contender::{Contender, Permutation};
+use crate::contender::{Contender, Visit};
+use crate::duel::Rule;
+use crate::held::Held;
+use crate::id::PodIndex;
 use crate::logarithm::Times;
+use crate::visitors::Visitors;
 
 /// The table, in terms of places in a list of contenders.
 pub(crate) struct Assignment {
     /// By slot: the place of its owner.
     pub(crate) owners: Vec<u16>,
+    /// By slot: in which of its visits its owner sees it.
+    pub(crate) held: Held,
     /// By place: how many slots it owns.
     pub(crate) counts: Vec<u32>,
     /// By place: a visit after which it owns nothing; its latest slot's own if it is full.
@@ -49,33 +54,40 @@ pub(crate) fn assign(
         next_visits: vec![0; contenders.len()],
         latest: vec![0; contenders.len()],
         owners: vec![NOBODY; slots as usize],
-        settled: vec![0; (slots as usize).div_ceil(64)],
-        fresh: Vec::new(),
+        held: Held::new(slots),
+        open: vec![u64::MAX; (slots as usize).div_ceil(64)],
+        fresh: Vec::with_capacity(slots as usize / 4),
         free: slots as usize,
     };
     let mut end = 0_u64;
     loop {
         let (running, weight) = race.still_running();
-        if running == 1 || race.free * running <= slots as usize / PAIRS_FRACTION {
+        if running == 1 || race.free * (running + PAIRS_EXTRA) <= slots as usize * PAIRS_FACTOR {
             break;
         }
-        end = end.saturating_add((WINDOW / weight).max(1));
+        // Who visits a slot twice in a window is told apart at some cost, and the fewer slots are
+        // free, the fewer are visited twice.
+        let longer = (slots as usize / race.free.max(1)).min(WINDOWS_MAX) as u64;
+        end = end.saturating_add((WINDOW / weight * longer).max(1));
         race.run_until(end);
     }
     race.finish();
     let counts = capacities.iter().zip(&race.room).map(|(all, left)| all - left).collect();
-    Assignment { owners: race.owners, counts, latest: race.latest }
+    Assignment { owners: race.owners, held: race.held, counts, latest: race.latest }
 }
 
 pub(crate) const NOBODY: u16 = u16::MAX;
 
-/// How long a window is: the visits in it are at most a quarter of the number of slots. Longer
-/// windows displace more often, shorter ones start every contender more often.
+/// How long the first window is: the visits in it are at most a quarter of the number of slots.
+/// Longer windows displace more often, shorter ones start every contender more often.
 const WINDOW: u64 = 1 << 56;
+/// How many times as long the last windows may be.
+const WINDOWS_MAX: usize = 8;
 
-/// The race ends when the free slots, scored for every contender with room, are at most the
-/// number of slots divided by this: from then on that is cheaper than more visits in vain.
-const PAIRS_FRACTION: usize = 4;
+/// The race ends when the free slots, each scored for every contender, are cheaper than more
+/// visits in vain: a slot costs as much as this many pairs, and a visit as much as this many.
+const PAIRS_EXTRA: usize = 32;
+const PAIRS_FACTOR: usize = 6;
 
 struct Race<'a> {
     slots: u32,
@@ -90,8 +102,10 @@ struct Race<'a> {
     latest: Vec<u32>,
     /// By slot: who has it.
     owners: Vec<u16>,
-    /// One bit a slot: it was taken in an earlier window, so nobody can displace its owner.
-    settled: Vec<u64>,
+    held: Held,
+    /// One bit a slot: it was not taken in an earlier window, after which nobody can displace its
+    /// owner any more.
+    open: Vec<u64>,
     /// The slots that were free when this window began and are not any more.
     fresh: Vec<u32>,
     free: usize,
@@ -127,9 +141,9 @@ impl Race<'_> {
                 self.run_one(place, end, certain, &mut displaced);
             }
         }
+        self.free -= self.fresh.len();
         for slot in self.fresh.drain(..) {
-            self.settled[slot as usize / 64] |= 1 << (slot % 64);
-            self.free -= 1;
+            self.open[slot as usize / 64] &= !(1 << (slot % 64));
         }
     }
 
@@ -143,9 +157,10 @@ impl Race<'_> {
     /// that had stopped for being full are added to `displaced`.
     fn run_one(&mut self, place: usize, end: u64, certain: u32, displaced: &mut Vec<u16>) {
         let contender = &self.contenders[place];
+        let mut room = self.room[place];
         let mut next = self.next_visits[place];
-        let mut open = Batch { visits: [(0, 0); BATCH as usize], count: 0 };
-        while self.room[place] > 0 {
+        let mut lanes = [0; BATCH as usize];
+        while room > 0 {
             let mut batch_end = certain.min(next + BATCH);
             if next >= batch_end {
                 if next == self.slots || contender.time(self.times, next) >= end {
@@ -153,30 +168,52 @@ impl Race<'_> {
                 }
                 batch_end = next + 1;
             }
-            open.fill(contender.permutation, next..batch_end, &self.settled);
+            let slots = contender.permutation.slots(next);
+            let open = self.open_lanes(&slots, batch_end - next, &mut lanes);
+            let first = next;
             next = batch_end;
-            for (slot, visit) in open.visits[..open.count].iter().copied() {
-                if self.room[place] == 0 {
-                    next = visit;
+            for lane in lanes.iter().take(open) {
+                let visit = first.wrapping_add(u32::from(*lane));
+                if !self.call(place, slots[usize::from(*lane) % slots.len()], visit, displaced) {
+                    continue;
+                }
+                self.latest[place] = visit;
+                room -= 1;
+                if room == 0 {
+                    next = visit + 1;
                     break;
                 }
-                self.call(place, slot, visit, displaced);
             }
         }
+        self.room[place] = room;
         self.next_visits[place] = next;
     }
 
-    /// One visit of a contender with room to a slot that is not settled.
+    /// Which of the first `count` slots are not settled: writes their lanes down and returns how
+    /// many they are. Nothing foretells whether a slot is settled, so no branch depends on it: the
+    /// lane of a settled one is overwritten by the next.
     #[inline]
-    fn call(&mut self, place: usize, slot: u32, visit: u32, displaced: &mut Vec<u16>) {
+    fn open_lanes(&self, slots: &Slots, count: u32, lanes: &mut [u8; BATCH as usize]) -> usize {
+        let mut open = 0_usize;
+        for (lane, slot) in (0..).zip(slots.get(..count as usize).unwrap_or(slots)) {
+            lanes[open % lanes.len()] = lane;
+            let word = self.open.get(*slot as usize / 64).copied().unwrap_or_default();
+            open = open.wrapping_add(usize::from(word.wrapping_shr(*slot) & 1 == 1));
+        }
+        open
+    }
+
+    /// One visit of a contender with room to a slot that is not settled. Returns whether it got
+    /// the slot.
+    #[inline]
+    fn call(&mut self, place: usize, slot: u32, visit: u32, displaced: &mut Vec<u16>) -> bool {
         let owner = self.owners[slot as usize];
         if owner == NOBODY {
             self.fresh.push(slot);
         } else {
             let other = usize::from(owner);
-            let held = (self.contenders[other].time_of_slot(self.times, slot), other);
-            if (self.contenders[place].time(self.times, visit), place) > held {
-                return;
+            if !self.is_earlier(place, visit, other, slot) {
+                return false;
             }
             if self.room[other] == 0 {
                 displaced.push(owner);
@@ -184,101 +221,91 @@ impl Race<'_> {
             self.room[other] += 1;
         }
         self.owners[slot as usize] = place_number(place);
-        self.latest[place] = visit;
-        self.room[place] -= 1;
+        self.held.set(slot, visit);
+        true
+    }
+
+    /// Whether a visit of one contender is before that of the owner of the slot.
+    #[inline]
+    fn is_earlier(&self, place: usize, number: u32, owner: usize, slot: u32) -> bool {
+        let (by, other) = (&self.contenders[place], &self.contenders[owner]);
+        let challenge = Visit { by, number };
+        if by.weight != other.weight {
+            return challenge.is_before_that_of(other, slot, self.times);
+        }
+        let rule = Rule::of_equals(by.is_told_by_visits(self.times), number, self.held.doubt());
+        let least = self.held.least(slot);
+        !rule.loses_to(least)
+            && (rule.beats(least) || challenge.is_before_that_of(other, slot, self.times))
     }
 
     /// Gives away the slots that are left, each to the contender with room that visits it first.
     fn finish(&mut self) {
-        let mut running: Vec<u16> = (0..=u16::MAX)
-            .zip(&self.room)
-            .filter(|(_, room)| **room > 0)
-            .map(|(place, _)| place)
-            .collect();
+        let left: Vec<u32> =
+            (0..self.slots).filter(|slot| self.owners[*slot as usize] == NOBODY).collect();
+        let running = (0..=u16::MAX).zip(&self.room).filter(|(_, room)| **room > 0);
+        let running: Vec<u16> = running.map(|(place, _)| place).collect();
         if let [only] = running[..] {
             let order = self.contenders[usize::from(only)].permutation;
-            for slot in 0..self.slots {
-                if self.owners[slot as usize] == NOBODY {
-                    self.give(slot, order.visit(slot), only);
-                }
+            for slot in left {
+                self.give(slot, order.visit(slot), only);
             }
             return;
         }
-        let visits: Vec<(u64, u16, u32)> = (0_u32..)
-            .zip(&self.owners)
-            .filter(|(_, owner)| **owner == NOBODY)
-            .filter_map(|(slot, _)| self.first_visit(slot, &running))
-            .collect();
+        let visitors = Visitors::of(self.slots, self.contenders, running.into_iter());
+        let first = |slot| self.first_visit(&visitors, slot);
+        let visits: Vec<(u16, u32, u32)> = left.into_iter().filter_map(first).collect();
         let mut wanted = vec![0_u32; self.contenders.len()];
-        for (_, place, _) in &visits {
+        for (place, ..) in &visits {
             wanted[usize::from(*place)] += 1;
         }
         if wanted.iter().zip(&self.room).all(|(wanted, room)| wanted <= room) {
             // Nobody fills up, so the order in which the slots are given away does not matter.
-            for (_, place, visit) in visits {
-                let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+            for (place, visit, slot) in visits {
                 self.give(slot, visit, place);
             }
             return;
         }
-        let mut visits: BinaryHeap<_> = visits.into_iter().map(Reverse).collect();
-        while let Some(Reverse((_, place, visit))) = visits.pop() {
-            let slot = self.contenders[usize::from(place)].permutation.slot(visit);
+        let mut visits: BinaryHeap<_> =
+            visits.into_iter().map(|visit| Reverse(self.ranked(visit))).collect();
+        while let Some(Reverse((_, (place, visit, slot)))) = visits.pop() {
             if self.room[usize::from(place)] > 0 {
                 self.give(slot, visit, place);
-            } else {
-                running.retain(|place| self.room[usize::from(*place)] > 0);
-                visits.extend(self.first_visit(slot, &running).map(Reverse));
+            } else if let Some(visit) = self.first_visit(&visitors, slot) {
+                visits.push(Reverse(self.ranked(visit)));
             }
         }
     }
 
     fn give(&mut self, slot: u32, visit: u32, place: u16) {
         self.owners[slot as usize] = place;
+        self.held.set(slot, visit);
         let place = usize::from(place);
         self.latest[place] = self.latest[place].max(visit);
         self.room[place] -= 1;
     }
 
-    /// The earliest visit to `slot` by one of `running`: when, by whom, and which of its visits.
-    fn first_visit(&self, slot: u32, running: &[u16]) -> Option<(u64, u16, u32)> {
-        running
-            .iter()
-            .map(|place| {
-                let contender = &self.contenders[usize::from(*place)];
-                let visit = contender.permutation.visit(slot);
-                (contender.time(self.times, visit), *place, visit)
-            })
-            .min()
+    /// The earliest visit to `slot` by a contender with room: by whom, which of its visits, and
+    /// the slot.
+    fn first_visit(&self, visitors: &Visitors, slot: u32) -> Option<(u16, u32, u32)> {
+        let contender = |place: usize| &self.contenders[place];
+        let has_room = |place: usize, _| self.room[place] > 0;
+        let (place, visit) = visitors.first(slot, self.times, contender, has_room)?;
+        Some((place_number(place), visit, slot))
+    }
+
+    /// The same, behind what decides which of these visits is first.
+    fn ranked(&self, visit: (u16, u32, u32)) -> ((u64, u64, PodIndex), (u16, u32, u32)) {
+        let by = &self.contenders[usize::from(visit.0)];
+        (Visit { by, number: visit.1 }.order(self.times), visit)
     }
 }
 
 /// How many visits are looked up before the first of them is acted on.
 const BATCH: u32 = 32;
 
-/// The next visits of one contender, without those to settled slots.
-struct Batch {
-    /// Slot and visit; only the first `count` mean anything.
-    visits: [(u32, u32); BATCH as usize],
-    count: usize,
-}
-
-impl Batch {
-    /// Looks up at most [`BATCH`] visits. Nothing foretells whether a slot is settled, so no
-    /// branch depends on it: a settled slot's entry is overwritten by the next.
-    #[inline]
-    fn fill(&mut self, order: Permutation, visits: Range<u32>, settled: &[u64]) {
-        self.count = 0;
-        for visit in visits {
-            let slot = order.slot(visit);
-            if let Some(entry) = self.visits.get_mut(self.count) {
-                *entry = (slot, visit);
-            }
-            let word = settled.get(slot as usize / 64).copied().unwrap_or_default();
-            self.count += usize::from((word >> (slot % 64)) & 1 == 0);
-        }
-    }
-}
+/// The slots of a batch, by lane.
+type Slots = [u32; BATCH as usize];
 
 /// A view has fewer pods than a `u16` can count.
 fn place_number(place: usize) -> u16 {

@@ -24,6 +24,47 @@ pub(crate) struct Contender {
     pub(crate) dither: u32,
 }
 
+/// One visit of a contender.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) by: &'a Contender,
+    pub(crate) number: u32,
+}
+
+impl Visit<'_> {
+    /// Whether this visit is before another one, to the same slot by another contender.
+    ///
+    /// The slot's order of its visitors: by time, then by the hash of the pod, then by its id.
+    #[inline]
+    pub(crate) fn is_before(self, other: Self, times: Times<'_>) -> bool {
+        let (one, two) = (self.by, other.by);
+        if one.weight == two.weight
+            && self.number.abs_diff(other.number) > 1
+            && one.is_told_by_visits(times)
+        {
+            return self.number < other.number;
+        }
+        self.is_ranked_before(other, times)
+    }
+
+    /// The same, by the times alone. Seldom needed, so it is kept out of the way of what is.
+    #[inline(never)]
+    fn is_ranked_before(self, other: Self, times: Times<'_>) -> bool {
+        self.order(times) < other.order(times)
+    }
+
+    /// Whether this visit to `slot` is before that of another contender.
+    #[inline(never)]
+    pub(crate) fn is_before_that_of(self, other: &Contender, slot: u32, times: Times<'_>) -> bool {
+        self.is_before(other.visit(slot), times)
+    }
+
+    /// What ranks the visitors of a slot.
+    pub(crate) fn order(self, times: Times<'_>) -> (u64, u64, PodIndex) {
+        (self.by.time(times, self.number), self.by.hash, self.by.pod)
+    }
+}
+
 impl Contender {
     fn new(pod: PodIndex, hash: u64, weight: u64, slots: u32) -> Self {
         let mut state = hash;
@@ -67,27 +108,64 @@ impl Contender {
         ((u128::from(unweighted) * u128::from(self.pace)) >> 64) as u64
     }
 
-    /// When this pod visits `slot`: the score of the pair, the same seen from either side.
+    /// Whether of two visits by pods of this weight the one of the lower number is earlier,
+    /// unless their numbers are the same or neighbours.
+    ///
+    /// The times of weight one of such visits are 2^58 / M apart or more, so these are 2 apart.
     #[inline]
-    pub(crate) fn time_of_slot(&self, times: Times<'_>, slot: u32) -> u64 {
-        self.time(times, self.permutation.visit(slot))
+    pub(crate) fn is_told_by_visits(&self, times: Times<'_>) -> bool {
+        self.pace >= 256 * times.slots()
+    }
+
+    /// This pod's visit to `slot`.
+    #[inline]
+    pub(crate) fn visit(&self, slot: u32) -> Visit<'_> {
+        Visit { by: self, number: self.permutation.visit(slot) }
     }
 }
 
-/// The pods of a view that may own slots, in the order that breaks ties: by hash, then by id.
+/// The pods of a view that may own slots, in the order of the view.
 pub(crate) fn contenders(view: &View) -> Vec<Contender> {
     let parameters = view.parameters();
-    let mut contenders: Vec<Contender> = (0..=u16::MAX)
-        .zip(view.pods())
-        .filter(|(_, pod)| pod.state.owns_slots())
+    let owners = (0..=u16::MAX).zip(view.pods()).filter(|(_, pod)| pod.state.owns_slots());
+    owners
         .map(|(place, pod)| {
             let hash = hash_pod_id(pod.id.as_str(), parameters.seed());
             Contender::new(PodIndex::new(place), hash, pod.weight.millionths(), parameters.slots())
         })
-        .collect();
-    // Pods of a view are sorted by id, so their places break ties of the hash as their ids would.
-    contenders.sort_unstable_by_key(|contender| (contender.hash, contender.pod));
-    contenders
+        .collect()
+}
+
+/// The same for a view of the parameters of another, whose contenders are `old`: what is known of a
+/// pod is not computed again. Beside it, by contender, the place in `old` of the one of its id.
+pub(crate) fn contenders_after(
+    view: &View,
+    before: &View,
+    old: &[Contender],
+) -> (Vec<Contender>, Vec<Option<u16>>) {
+    let parameters = view.parameters();
+    // Both lists are sorted by id.
+    let mut known = (0..=u16::MAX)
+        .zip(old)
+        .filter_map(|(place, pod)| Some((&before.pod(pod.pod)?.id, place, pod)))
+        .peekable();
+    let owners = (0..=u16::MAX).zip(view.pods()).filter(|(_, pod)| pod.state.owns_slots());
+    owners
+        .map(|(place, pod)| {
+            let (place, weight) = (PodIndex::new(place), pod.weight.millionths());
+            while known.next_if(|(id, ..)| **id < pod.id).is_some() {}
+            match known.next_if(|(id, ..)| **id == pod.id) {
+                Some((_, origin, same)) => {
+                    let pace = if same.weight == weight { same.pace } else { u64::MAX / weight };
+                    (Contender { pod: place, weight, pace, ..same.clone() }, Some(origin))
+                }
+                None => {
+                    let hash = hash_pod_id(pod.id.as_str(), parameters.seed());
+                    (Contender::new(place, hash, weight, parameters.slots()), None)
+                }
+            }
+        })
+        .unzip()
 }
 
 /// A bijection of 0..M, for M a power of two: which slot a pod visits when.
@@ -112,15 +190,6 @@ impl Permutation {
         }
     }
 
-    /// What undoes the three factors, in their order.
-    pub(crate) fn inverses(self) -> [u32; 3] {
-        self.inverses
-    }
-
-    pub(crate) fn offset(self) -> u32 {
-        self.offset
-    }
-
     /// The slot of visit `visit`.
     #[inline]
     pub(crate) fn slot(self, visit: u32) -> u32 {
@@ -129,6 +198,33 @@ impl Permutation {
         let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m2) & self.mask;
         let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m3) & self.mask;
         x ^ x.wrapping_shr(self.half)
+    }
+
+    /// The slots of the visits from `first` on.
+    #[inline]
+    pub(crate) fn slots<const N: usize>(self, first: u32) -> [u32; N] {
+        // Up to 2^16 slots all arithmetic may be modulo 2^16, of which the processor does eight
+        // at a time.
+        if self.mask <= u32::from(u16::MAX) {
+            self.slots_in::<u16, N>(first)
+        } else {
+            self.slots_in::<u32, N>(first)
+        }
+    }
+
+    #[inline]
+    fn slots_in<W: Word, const N: usize>(self, first: u32) -> [u32; N] {
+        let (mask, half) = (W::low(self.mask), self.half);
+        let [m1, m2, m3] = self.factors.map(W::low);
+        let start = W::low(first.wrapping_mul(self.factors[0]).wrapping_add(self.offset));
+        let mut slots = [0; N];
+        for (lane, slot) in (0..).zip(&mut slots) {
+            let x = start.add(m1.mul(W::low(lane))).and(mask);
+            let x = x.xor(x.shift(half)).mul(m2).and(mask);
+            let x = x.xor(x.shift(half)).mul(m3).and(mask);
+            *slot = x.xor(x.shift(half)).into();
+        }
+        slots
     }
 
     /// The visit in which `slot` is seen: the way back. A shift by at least half of the bits is
@@ -140,7 +236,80 @@ impl Permutation {
         let x = (x ^ x.wrapping_shr(self.half)).wrapping_mul(m2) & self.mask;
         (x ^ x.wrapping_shr(self.half)).wrapping_sub(self.offset).wrapping_mul(m1) & self.mask
     }
+
+    /// The three inverses and the offset: what [`Permutation::visit`] needs of this pod.
+    pub(crate) fn way_back(self) -> [u32; 4] {
+        let [m1, m2, m3] = self.inverses;
+        [m1, m2, m3, self.offset]
+    }
 }
+
+/// An unsigned number as wide as needed: the narrower, the more of them in one instruction.
+/// Nothing here overflows, it wraps.
+pub(crate) trait Word: Copy + Ord + Into<u32> {
+    /// 0.
+    const ZERO: Self;
+    /// All bits set.
+    const MAX: Self;
+
+    /// The low bits of a number.
+    fn low(number: u32) -> Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn and(self, other: Self) -> Self;
+    fn xor(self, other: Self) -> Self;
+    /// To the right.
+    fn shift(self, bits: u32) -> Self;
+}
+
+macro_rules! word {
+    ($width:ty) => {
+        impl Word for $width {
+            const ZERO: Self = 0;
+            const MAX: Self = Self::MAX;
+
+            #[inline]
+            #[allow(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
+            fn low(number: u32) -> Self {
+                number as Self
+            }
+
+            #[inline]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            #[inline]
+            fn sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+
+            #[inline]
+            fn mul(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+
+            #[inline]
+            fn and(self, other: Self) -> Self {
+                self & other
+            }
+
+            #[inline]
+            fn xor(self, other: Self) -> Self {
+                self ^ other
+            }
+
+            #[inline]
+            fn shift(self, bits: u32) -> Self {
+                self.wrapping_shr(bits)
+            }
+        }
+    };
+}
+
+word!(u16);
+word!(u32);
 
 /// The inverse of an odd number modulo 2^32, by Newton: every round doubles the right bits.
 fn inverse_of_odd(number: u32) -> u32 {
@@ -185,6 +354,7 @@ mod tests {
                 let slot = contender.permutation.slot(visit);
                 assert!(!core::mem::replace(&mut seen[slot as usize], true));
                 assert_eq!(contender.permutation.visit(slot), visit);
+                assert_eq!(contender.permutation.slots::<4>(visit)[0], slot);
             }
         }
     }

@@ -10,14 +10,13 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
 use crate::assignment::{Assignment, NOBODY};
 use crate::contender::Contender;
-use crate::id::PodId;
+use crate::duel::{Duels, Weights};
+use crate::held::Held;
 use crate::logarithm::Times;
 use crate::ring::Ring;
-use crate::view::View;
 use crate::visitors::Visitors;
 
 /// A change of at most this many pods of average weight is followed; a larger one is as quickly
@@ -25,17 +24,18 @@ use crate::visitors::Visitors;
 const AVERAGE_PODS_MAX: u64 = 6;
 
 /// Gives all slots away as [`crate::assignment::assign`] would, starting from the table of
-/// `before`, which must have the same parameters. `None` if too much changes for that to pay.
+/// `before`, which must have the same parameters; `origins` says, by contender, at which place of
+/// that ring's contenders the same pod was. `None` if too much changes for that to pay.
 ///
 /// Cost: about the slots that change hands times the number of pods, and one pass over the table.
 pub(crate) fn follow(
     before: &Ring,
-    view: &View,
     contenders: &[Contender],
+    origins: &[Option<u16>],
     capacities: &[u32],
     visitors: &Visitors,
 ) -> Option<Assignment> {
-    let change = Change::between(before, view, contenders, capacities)?;
+    let change = Change::between(before, contenders, origins, capacities)?;
     let mut table = change.start(before, capacities);
     table.grow();
     Some(table.shrink(capacities, visitors))
@@ -48,8 +48,6 @@ struct Change<'a> {
     staying: usize,
     /// By place in the old list: the place in `all`.
     places: Vec<u16>,
-    /// By new place: the place in the old list of the very same contender.
-    kept: Vec<Option<u16>>,
     /// By new place, for one that was lighter or heavier before: its old place.
     reweighted: Vec<(u16, u16)>,
 }
@@ -57,51 +55,36 @@ struct Change<'a> {
 impl<'a> Change<'a> {
     fn between(
         before: &'a Ring,
-        view: &View,
         contenders: &'a [Contender],
+        origins: &[Option<u16>],
         capacities: &[u32],
     ) -> Option<Self> {
         let old = &before.parts().contenders;
         let mut change = Self {
             all: contenders.iter().collect(),
             staying: contenders.len(),
-            places: Vec::with_capacity(old.len()),
-            kept: vec![None; contenders.len()],
+            places: vec![NOBODY; old.len()],
             reweighted: Vec::new(),
         };
         let mut changed_slots = 0;
-        let mut next = 0;
-        for (old_place, pod) in (0..=u16::MAX).zip(old) {
-            // Both lists are in the order of hashes, then of ids.
-            let mut found = None;
-            while let Some(candidate) = contenders.get(next) {
-                match order(candidate, view, pod, before.view()) {
-                    Ordering::Less => next += 1,
-                    Ordering::Equal => {
-                        found = Some(next);
-                        next += 1;
-                        break;
-                    }
-                    Ordering::Greater => break,
+        for (place, origin) in (0..=u16::MAX).zip(origins) {
+            match origin.map(|origin| (origin, &old[usize::from(origin)])) {
+                Some((origin, same)) if same.weight == contenders[usize::from(place)].weight => {
+                    change.places[usize::from(origin)] = place;
+                    continue;
                 }
+                Some((origin, _)) => change.reweighted.push((place, origin)),
+                None => {}
             }
-            if let Some(place) = found
-                && contenders[place].weight == pod.weight
-            {
-                change.kept[place] = Some(old_place);
-                change.places.push(u16::try_from(place).ok()?);
-                continue;
-            }
-            let ghost = u16::try_from(change.all.len()).ok().filter(|ghost| *ghost != NOBODY)?;
-            if let Some(place) = found {
-                change.reweighted.push((u16::try_from(place).ok()?, old_place));
-            }
-            change.places.push(ghost);
-            change.all.push(pod);
-            changed_slots += u64::from(before.slot_counts()[pod.pod.as_usize()]);
+            changed_slots += u64::from(capacities[usize::from(place)]);
         }
-        let joining = change.kept.iter().zip(capacities).filter(|(kept, _)| kept.is_none());
-        changed_slots += joining.map(|(_, capacity)| u64::from(*capacity)).sum::<u64>();
+        for (place, pod) in change.places.iter_mut().zip(old) {
+            if *place == NOBODY {
+                *place = u16::try_from(change.all.len()).ok().filter(|ghost| *ghost != NOBODY)?;
+                change.all.push(pod);
+                changed_slots += u64::from(before.slot_counts()[pod.pod.as_usize()]);
+            }
+        }
         let slots = before.owners().len() as u64;
         (changed_slots * contenders.len() as u64 <= AVERAGE_PODS_MAX * slots).then_some(change)
     }
@@ -110,17 +93,15 @@ impl<'a> Change<'a> {
     fn start(&self, before: &'a Ring, capacities: &[u32]) -> Table<'a> {
         let parts = before.parts();
         let slots = parts.view.parameters().slots();
-        let mut place_of_pod = vec![NOBODY; parts.view.pods().len()];
-        for (pod, place) in parts.contenders.iter().zip(&self.places) {
-            place_of_pod[pod.pod.as_usize()] = *place;
-        }
-        let owners = before.owners().iter().map(|pod| place_of_pod[usize::from(*pod)]).collect();
+        let (owners, leaving) = self.owners(before);
         let mut table = Table {
             slots,
             times: parts.logarithm.times(),
             all: self.all.clone(),
             staying: self.staying,
             owners,
+            held: parts.held.clone(),
+            leaving,
             counts: vec![0; self.all.len()],
             latest: vec![0; self.all.len()],
             limits: capacities.to_vec(),
@@ -146,6 +127,48 @@ impl<'a> Change<'a> {
         }
         table
     }
+
+    /// The old owners as places in `all`, and the slots of those that leave.
+    fn owners(&self, before: &Ring) -> (Vec<u16>, Vec<u32>) {
+        let parts = before.parts();
+        let mut place_of_pod = vec![NOBODY; parts.view.pods().len()];
+        for (pod, place) in parts.contenders.iter().zip(&self.places) {
+            place_of_pod[pod.pod.as_usize()] = *place;
+        }
+        let is_kept =
+            |(pod, place): (u16, &u16)| pod == *place || usize::from(*place) >= self.staying;
+        let mut owners: Vec<u16> = if (0..).zip(&place_of_pod).all(is_kept) {
+            before.owners().to_vec()
+        } else {
+            let place = |pod: &u16| place_of_pod.get(usize::from(*pod)).copied().unwrap_or(NOBODY);
+            before.owners().iter().map(place).collect()
+        };
+        let mut leaving = Vec::new();
+        for (old_place, place) in (0..).zip(&self.places) {
+            if usize::from(*place) >= self.staying {
+                let pod = &parts.contenders[old_place];
+                each_owned(before, pod, parts.latest[old_place], |slot| {
+                    owners[slot as usize] = *place;
+                    leaving.push(slot);
+                });
+            }
+        }
+        (owners, leaving)
+    }
+}
+
+/// Calls `found` with each slot of a contender, in the order of its visits.
+fn each_owned(ring: &Ring, pod: &Contender, latest: u32, mut found: impl FnMut(u32)) {
+    let owners = ring.owners();
+    for first in (0..=latest).step_by(BATCH as usize) {
+        let slots = pod.permutation.slots::<{ BATCH as usize }>(first);
+        let count = latest.wrapping_sub(first).saturating_add(1).min(BATCH);
+        for slot in slots.get(..count as usize).unwrap_or_default() {
+            if owners.get(*slot as usize) == Some(&pod.pod.get()) {
+                found(*slot);
+            }
+        }
+    }
 }
 
 /// How many visits a contender made: all if it has room, else those up to its latest slot's.
@@ -157,14 +180,6 @@ fn visits_made(ring: &Ring, place: usize) -> u32 {
     }
 }
 
-fn order(one: &Contender, view: &View, other: &Contender, other_view: &View) -> Ordering {
-    one.hash.cmp(&other.hash).then_with(|| id(view, one).cmp(&id(other_view, other)))
-}
-
-fn id<'a>(view: &'a View, pod: &Contender) -> Option<&'a PodId> {
-    view.pod(pod.pod).map(|pod| &pod.id)
-}
-
 /// A table on its way, in terms of places.
 struct Table<'a> {
     slots: u32,
@@ -173,6 +188,9 @@ struct Table<'a> {
     /// From this place on, contenders are leaving.
     staying: usize,
     owners: Vec<u16>,
+    held: Held,
+    /// The slots that those that leave had.
+    leaving: Vec<u32>,
     /// By place, as are the lists after it: how many slots it owns.
     counts: Vec<u32>,
     /// It owns no slot that it visits later; of a full one, the visit of its latest slot.
@@ -195,53 +213,83 @@ impl Table<'_> {
             .max()
             .unwrap_or(u64::MAX);
         self.running = (0..self.staying).collect();
+        let all = self.all.clone();
+        let weights = Weights::of(&all);
         while let Some(place) = self.running.pop() {
-            self.run(place, last);
+            self.run(place, last, &weights);
         }
     }
 
     /// Lets one contender go on until it is full or has made all visits. After the time `last`
     /// no slot can be won, since no owner visits one as late.
-    fn run(&mut self, place: usize, last: u64) {
+    fn run(&mut self, place: usize, last: u64, weights: &Weights<'_>) {
         let pod = self.all[place];
-        let mut block_end = 0;
-        let mut duel = None;
+        let mut duels = Duels::new(self.times, pod, weights, self.held.doubt());
+        let mut lanes = [0; BATCH as usize];
         while self.counts[place] < self.limits[place] && self.next_visits[place] < self.slots {
-            let visit = self.next_visits[place];
-            if visit >= block_end {
-                if pod.time_around(self.times, visit).0 > last {
-                    self.next_visits[place] = self.slots;
-                    return;
+            let first = self.next_visits[place];
+            if pod.time_around(self.times, first).0 > last {
+                self.next_visits[place] = self.slots;
+                return;
+            }
+            let end = self.slots.min(first + BATCH).min(duels.begin(first));
+            self.next_visits[place] = end;
+            let slots = pod.permutation.slots(first);
+            let open = self.open_lanes(&slots, end - first, duels.floor(first), &mut lanes);
+            for lane in lanes.iter().take(open) {
+                let visit = first.wrapping_add(u32::from(*lane));
+                let slot = slots[usize::from(*lane) % slots.len()];
+                if self.wins(&duels, visit, slot) {
+                    self.win(place, visit, slot);
+                    if self.counts[place] == self.limits[place] {
+                        self.next_visits[place] = visit + 1;
+                        break;
+                    }
                 }
-                block_end = self.times.block_end(visit);
-                duel = None;
             }
-            self.next_visits[place] += 1;
-            let slot = pod.permutation.slot(visit);
-            let owner = usize::from(self.owners[slot as usize]);
-            let other = self.all[owner];
-            let others = other.permutation.visit(slot);
-            let duel = duel.get_or_insert_with(|| Duel::new(self.times, pod, visit, other));
-            let wins = duel.wins_against(other, others).unwrap_or_else(|| {
-                let challenge = (pod.time(self.times, visit), place);
-                challenge < (other.time(self.times, others), owner)
-            });
-            if !wins {
-                continue;
-            }
-            if owner < self.staying && self.counts[owner] == self.limits[owner] {
-                self.running.push(owner);
-            }
-            self.counts[owner] -= 1;
-            self.counts[place] += 1;
-            self.latest[place] = self.latest[place].max(visit);
-            self.owners[slot as usize] = place_number(place);
         }
+    }
+
+    /// Which of the first `count` slots have an owner whose visit has at least this number: writes
+    /// their lanes down and returns how many they are. Without a branch, as in the race.
+    #[inline(never)]
+    fn open_lanes(&self, slots: &Slots, count: u32, floor: u32, lanes: &mut Lanes) -> usize {
+        let mut open = 0_usize;
+        for (lane, slot) in (0..).zip(slots.get(..count as usize).unwrap_or(slots)) {
+            lanes[open % lanes.len()] = lane;
+            open = open.wrapping_add(usize::from(self.held.least(*slot) >= floor));
+        }
+        open
+    }
+
+    /// Whether a visit of the block is before that of the owner of the slot.
+    #[inline]
+    fn wins(&self, duels: &Duels<'_>, visit: u32, slot: u32) -> bool {
+        let owner = self.all[usize::from(self.owners[slot as usize])];
+        let (rule, least) = (duels.rule(visit, owner), self.held.least(slot));
+        if rule.loses_to(least) {
+            return false;
+        }
+        rule.beats(least) || duels.visit(visit).is_before_that_of(owner, slot, self.times)
+    }
+
+    /// Gives the slot of a visit to its visitor, and lets its owner go on if that was full.
+    fn win(&mut self, place: usize, visit: u32, slot: u32) {
+        let owner = usize::from(self.owners[slot as usize]);
+        if owner < self.staying && self.counts[owner] == self.limits[owner] {
+            self.running.push(owner);
+        }
+        self.counts[owner] -= 1;
+        self.counts[place] += 1;
+        self.latest[place] = self.latest[place].max(visit);
+        self.owners[slot as usize] = place_number(place);
+        self.held.set(slot, visit);
     }
 
     /// The second pass. Pods only ever exchange slots for earlier ones.
     fn shrink(mut self, capacities: &[u32], visitors: &Visitors) -> Assignment {
-        let mut displaced = self.slots_of_leaving();
+        let mut displaced = core::mem::take(&mut self.leaving);
+        displaced.retain(|slot| usize::from(self.owners[*slot as usize]) >= self.staying);
         let mut reaches = vec![self.slots; self.staying];
         for (place, capacity) in capacities.iter().enumerate() {
             while self.counts[place] > *capacity {
@@ -261,25 +309,19 @@ impl Table<'_> {
                 displaced.push(self.shed(place));
             }
             self.owners[slot as usize] = place_number(place);
+            self.held.set(slot, visit);
             if self.counts[place] == capacities[place] {
                 reaches[place] = self.find_latest(place);
             }
         }
         self.counts.truncate(self.staying);
         self.latest.truncate(self.staying);
-        Assignment { owners: self.owners, counts: self.counts, latest: self.latest }
-    }
-
-    /// Takes the slots of the contenders that leave away from them.
-    fn slots_of_leaving(&mut self) -> Vec<u32> {
-        if self.staying == self.all.len() {
-            return Vec::new();
+        Assignment {
+            owners: self.owners,
+            held: self.held,
+            counts: self.counts,
+            latest: self.latest,
         }
-        (0..)
-            .zip(&self.owners)
-            .filter(|(_, owner)| usize::from(**owner) >= self.staying)
-            .map(|(slot, _)| slot)
-            .collect()
     }
 
     /// Takes the latest slot away from a contender that has one.
@@ -302,54 +344,20 @@ impl Table<'_> {
 
     /// The earliest visitor of a slot that takes it, and its visit.
     fn taker(&self, slot: u32, reaches: &[u32], visitors: &Visitors) -> (usize, u32) {
-        let mut first = None;
-        let mut time_of_first = u64::MAX;
-        visitors.each_within(slot, reaches, self.slots, |place, visit| {
-            if self.all[place].time_around(self.times, visit).0 > time_of_first {
-                return;
-            }
-            let time = self.all[place].time(self.times, visit);
-            // Places rise, so the first of equals stays.
-            if first.is_none() || time < time_of_first {
-                first = Some((place, visit));
-                time_of_first = time;
-            }
-        });
+        let takes = |place: usize, visit: u32| visit < reaches[place];
+        let first = visitors.first(slot, self.times, |place| self.all[place], takes);
         // Capacities add up to the number of slots or more, so somebody has room.
         assert!(first.is_some(), "capacities do not add up to the number of slots");
         first.unwrap_or_default()
     }
 }
 
-/// What the visits in one block of one contender's are worth against those of others of one weight.
-/// Nearly all are told apart so, without their times.
-struct Duel {
-    weight: u64,
-    loses_below: u32,
-    wins_from: u32,
-}
+/// How many visits of a contender are looked up together.
+const BATCH: u32 = 32;
 
-impl Duel {
-    /// For the block of `visit`, against contenders as heavy as `other`.
-    fn new(times: Times<'_>, pod: &Contender, visit: u32, other: &Contender) -> Self {
-        let (before, after) = pod.time_around(times, visit);
-        Self {
-            weight: other.weight,
-            loses_below: times.blocks_before(|tau| other.paced(tau) < before),
-            wins_from: times.blocks_not_after(|tau| other.paced(tau) <= after),
-        }
-    }
-
-    /// Whether the visit of another contender is later for certain, or earlier; `None` if only
-    /// the times can tell.
-    #[inline]
-    fn wins_against(&self, other: &Contender, visit: u32) -> Option<bool> {
-        if other.weight != self.weight || (self.loses_below..self.wins_from).contains(&visit) {
-            return None;
-        }
-        Some(visit >= self.wins_from)
-    }
-}
+/// The slots of a batch, by lane, and some lanes of one.
+type Slots = [u32; BATCH as usize];
+type Lanes = [u8; BATCH as usize];
 
 /// A view has fewer pods than a `u16` can count.
 fn place_number(place: usize) -> u16 {

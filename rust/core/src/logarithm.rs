@@ -66,6 +66,12 @@ pub(crate) struct Times<'a> {
 }
 
 impl Times<'_> {
+    /// M.
+    #[inline]
+    pub(crate) fn slots(self) -> u64 {
+        self.sums.len() as u64 - 1
+    }
+
     /// A time that tau(k) is not before, and one that tau(k + 1) is not after.
     #[inline]
     pub(crate) fn around(self, visit: u32) -> (u64, u64) {

@@ -9,13 +9,15 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::assignment::{Assignment, assign};
 use crate::capacity;
-use crate::contender::{Contender, contenders};
+use crate::contender::{Contender, contenders, contenders_after};
 use crate::error::ViewError;
 use crate::follow::follow;
 use crate::hash::{Fnv1a, hash_key};
+use crate::heirs::Heirs;
+use crate::held::Held;
 use crate::id::{PodIndex, Slot};
 use crate::logarithm::Logarithm;
-use crate::view::View;
+use crate::view::{Parameters, View};
 use crate::visitors::Visitors;
 
 /// The owners of all slots of one view: immutable, and cheap to clone.
@@ -24,9 +26,10 @@ use crate::visitors::Visitors;
 /// parameters: not of history, order, process, platform or language.
 #[derive(Clone)]
 pub struct Ring {
-    /// What a lookup reads, beside the table: kept here to save it a hop.
+    /// All that a lookup reads: kept here to save it a hop.
     owners: Arc<[u16]>,
-    shift: u32,
+    /// How many of the [`HIGH_BITS`] of a hash do not belong to the slot.
+    spare_bits: u32,
     parts: Arc<Parts>,
 }
 
@@ -42,6 +45,10 @@ pub(crate) struct Parts {
     pub(crate) bounds: Vec<u32>,
     /// By zone as in `zones`: how many slots its pods own together.
     pub(crate) zone_counts: Vec<u32>,
+    /// By slot: in which of its visits its owner sees it.
+    pub(crate) held: Held,
+    /// How many zones the contenders are in.
+    pub(crate) zones_in_use: usize,
     /// By contender, as are the lists after it: it owns no slot that it visits later than this,
     /// and if it is full, this is the visit of its latest slot.
     pub(crate) latest: Vec<u32>,
@@ -49,6 +56,7 @@ pub(crate) struct Parts {
     /// it has room, those before its latest slot's if it is full.
     pub(crate) reaches: Vec<u32>,
     pub(crate) visitors: Visitors,
+    pub(crate) heirs: Heirs,
     /// 0 until somebody asks: it takes as long as the rest of a build.
     digest: AtomicU64,
 }
@@ -60,10 +68,10 @@ impl Ring {
     ///
     /// [`ViewError::NoEligiblePod`] if every pod is draining or down.
     pub fn build(view: View) -> Result<Self, ViewError> {
-        let race = Entrants::of(&view)?;
+        let race = Entrants::new(&view, contenders(&view))?;
         let logarithm = Logarithm::new(view.parameters().slots());
         let assignment = race.assign(&logarithm);
-        Ok(race.ring(view, logarithm, &assignment))
+        Ok(race.ring(view, logarithm, assignment))
     }
 
     /// The ring of `view`, made from this one: the very ring that [`Ring::build`] would make, in
@@ -77,11 +85,12 @@ impl Ring {
         if view.parameters() != self.view().parameters() {
             return Self::build(view);
         }
-        let race = Entrants::of(&view)?;
+        let (contenders, origins) = contenders_after(&view, self.view(), &self.parts.contenders);
+        let race = Entrants::new(&view, contenders)?;
         let logarithm = self.parts.logarithm.clone();
-        let assignment = follow(self, &view, &race.contenders, &race.capacities, &race.visitors)
+        let assignment = follow(self, &race.contenders, &origins, &race.capacities, &race.visitors)
             .unwrap_or_else(|| race.assign(&logarithm));
-        let mut ring = race.ring(view, logarithm, &assignment);
+        let mut ring = race.ring(view, logarithm, assignment);
         if ring.owners == self.owners {
             ring.owners = Arc::clone(&self.owners);
         }
@@ -104,9 +113,11 @@ impl Ring {
     /// The slot of a key whose [`hash_key`] is `hash`: its high bits.
     #[inline]
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "the shift leaves at most 24 bits")]
+    #[allow(clippy::cast_possible_truncation, reason = "24 bits are left")]
     pub fn slot_of_hash(&self, hash: u64) -> Slot {
-        Slot::new(hash.wrapping_shr(self.shift) as u32)
+        // The first shift is the same for all rings: then the compiler leaves out what the end of
+        // the hash does to lower bits.
+        Slot::new(((hash >> (u64::BITS - HIGH_BITS)) as u32).wrapping_shr(self.spare_bits))
     }
 
     /// The pod that owns `slot`, taken modulo the number of slots. One load, no lock.
@@ -122,7 +133,9 @@ impl Ring {
     #[inline]
     #[must_use]
     pub fn owner_of_key(&self, key: &[u8]) -> PodIndex {
-        self.owner(self.slot(key))
+        // The slot of a key is always in range, which saves what `owner` does to other slots.
+        let slot = self.slot(key).get() as usize;
+        PodIndex::new(self.owners.get(slot).copied().unwrap_or_default())
     }
 
     /// The owners of all slots, as places in the view's pods.
@@ -200,6 +213,9 @@ impl Ring {
     }
 }
 
+/// As many bits of a hash as the largest number of slots has.
+const HIGH_BITS: u32 = Parameters::SLOTS_MAX.trailing_zeros();
+
 /// The pods of a view that may own slots, and how many each may own.
 struct Entrants {
     contenders: Vec<Contender>,
@@ -208,9 +224,8 @@ struct Entrants {
 }
 
 impl Entrants {
-    fn of(view: &View) -> Result<Self, ViewError> {
+    fn new(view: &View, contenders: Vec<Contender>) -> Result<Self, ViewError> {
         let parameters = view.parameters();
-        let contenders = contenders(view);
         if contenders.is_empty() {
             return Err(ViewError::NoEligiblePod { pods: view.pods().len() });
         }
@@ -224,7 +239,7 @@ impl Entrants {
     }
 
     /// The ring of this assignment, with everything by pod of the view.
-    fn ring(self, view: View, logarithm: Logarithm, assignment: &Assignment) -> Ring {
+    fn ring(self, view: View, logarithm: Logarithm, assignment: Assignment) -> Ring {
         let Self { contenders, capacities, visitors } = self;
         let slots = view.parameters().slots();
         let by_pod = |values: &[u32]| {
@@ -235,25 +250,33 @@ impl Entrants {
             spread
         };
         let bounds = capacity::bounds(view.parameters(), &contenders);
-        let pods: Vec<u16> = contenders.iter().map(|contender| contender.pod.get()).collect();
-        let owners = assignment.owners.iter().map(|place| pods[usize::from(*place)]).collect();
+        let reaches = assignment.reaches(slots, &capacities);
+        let owners = if contenders.len() == view.pods().len() {
+            Arc::from(assignment.owners)
+        } else {
+            let pods: Vec<u16> = contenders.iter().map(|contender| contender.pod.get()).collect();
+            assignment.owners.iter().map(|place| pods[usize::from(*place)]).collect()
+        };
         let counts = by_pod(&assignment.counts);
         let zones = zones(&view);
         let parts = Parts {
             zone_counts: zone_counts(&zones, &counts),
+            zones_in_use: zones_in_use(&zones, &contenders),
             zones,
             counts,
             capacities: by_pod(&capacities),
             bounds: by_pod(&bounds),
-            latest: assignment.latest.clone(),
-            reaches: assignment.reaches(slots, &capacities),
+            held: assignment.held,
+            latest: assignment.latest,
+            reaches,
             visitors,
+            heirs: Heirs::new(slots),
             digest: AtomicU64::new(0),
             view,
             contenders,
             logarithm,
         };
-        Ring { owners, shift: u64::BITS - slots.trailing_zeros(), parts: Arc::new(parts) }
+        Ring { owners, spare_bits: HIGH_BITS - slots.trailing_zeros(), parts: Arc::new(parts) }
     }
 }
 
@@ -284,6 +307,14 @@ fn zone_counts(zones: &[u16], counts: &[u32]) -> Vec<u32> {
         sums[usize::from(*zone)] += *count;
     }
     sums
+}
+
+fn zones_in_use(zones: &[u16], contenders: &[Contender]) -> usize {
+    let mut used = vec![false; zones.len()];
+    for contender in contenders {
+        used[usize::from(zones[contender.pod.as_usize()])] = true;
+    }
+    used.into_iter().filter(|used| *used).count()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "weights stay below 2^53 millionths")]

@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::disk::{Disk, SETTLE_AFTER};
 use crate::error::StartError;
+use crate::priority::ask_for_realtime;
+use crate::settings::Priority;
 use crate::shell::Event;
 
 /// What a voter's state is kept on.
@@ -37,16 +39,27 @@ pub(crate) struct DiskThread {
 }
 
 impl DiskThread {
-    /// Starts it.
+    /// Starts it, at the priority of the thread that keeps the lease, if it may: a new writer waits
+    /// for two syncs, and a processor for either would be one stall more.
     ///
     /// # Errors
     ///
     /// [`StartError::Thread`].
-    pub(crate) fn start(disk: impl Keeps, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        disk: impl Keeps,
+        priority: Priority,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, StartError> {
         let (states, queue) = threads::channel();
         let thread = thread::Builder::new()
             .name(DISK_THREAD.into())
-            .spawn(move || save_all(disk, &queue, &events))
+            .spawn(move || {
+                if priority == Priority::Realtime {
+                    // If it may not, the thread that keeps the lease may not either, and says so.
+                    let _ = ask_for_realtime();
+                }
+                save_all(disk, &queue, &events);
+            })
             .map_err(|source| StartError::Thread { name: DISK_THREAD, source })?;
         Ok(Self { states, thread })
     }

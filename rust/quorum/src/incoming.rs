@@ -115,6 +115,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
     use tokio_stream::StreamExt;
 
     use super::*;
@@ -136,8 +137,8 @@ mod tests {
             assert_eq!(connection.read_u8().await.unwrap(), b'x');
             // As if the time had passed.
             connection.silence.as_mut().reset(Instant::now());
-            let silent = connection.read_u8().await.unwrap_err();
-            assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+            let silent = timeout(Duration::from_secs(5), connection.read_u8()).await.unwrap();
+            assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
             drop(connection);
             assert_eq!(caller.read(&mut [0]).await.unwrap_or(0), 0);
         });

@@ -47,7 +47,7 @@ pub(crate) mod proto {
 pub use error::{CallError, ChangeFailed, StartError};
 pub use guard::{Admission, PodGuard};
 pub use node::Node;
-pub use operator::{Description, Operator, OperatorSettings};
+pub use operator::{Description, EtcdSettings, Operator, OperatorSettings};
 pub use record_json::record_json;
 pub use records::Records;
 pub use settings::{Engine, LeaseSettings, NodeSettings, Priority, SettingsError, TlsSettings};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hashroute_coordination::{Change, Record};
 use hashroute_core::{Epoch, PodId};
 use tokio::runtime::Builder;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dice::Dice;
@@ -64,7 +65,10 @@ impl Node {
         let voter = match &settings.data {
             Some(directory) => {
                 let (disk, stored) = Disk::open(directory, &cluster)?;
-                Some(VoterPart::new(stored, DiskThread::start(disk, events.clone())?))
+                Some(VoterPart::new(
+                    stored,
+                    DiskThread::start(disk, settings.priority, events.clone())?,
+                ))
             }
             None => None,
         };
@@ -184,8 +188,12 @@ impl Node {
     #[must_use]
     pub fn stop(self, grace: Duration) -> bool {
         let (reply, answer) = threads::sync_channel(1);
-        if self.events.blocking_send(Event::Stop { grace, reply }).is_err() {
-            return false;
+        let mut event = Event::Stop { grace, reply };
+        // Whoever calls may be a task of an event loop: so nothing here may be one that blocks.
+        while let Err(error) = self.events.try_send(event) {
+            let TrySendError::Full(again) = error else { return false };
+            event = again;
+            thread::park_timeout(FULL_QUEUE_WAIT);
         }
         answer.recv().unwrap_or(false)
     }
@@ -309,6 +317,9 @@ const HELPERS_MOST: usize = 4;
 /// Things that happened and wait for the loop. Whoever adds to a full queue waits, which is felt
 /// at the other end of its connection.
 const EVENTS_MOST: usize = 1_024;
+
+/// Between two tries to add to a full queue.
+const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
 
 /// The loop answers within this, or a snapshot goes without it.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(1);

@@ -7,7 +7,9 @@ use hashroute_core::{Epoch, PodId, View};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
+use crate::dice::Dice;
 use crate::error::{CallError, ChangeFailed, StartError};
+use crate::etcd::EtcdOperator;
 use crate::settings::{SettingsError, TlsSettings, millis};
 use crate::wire::Codec;
 
@@ -26,6 +28,9 @@ pub struct OperatorSettings {
     pub cluster: String,
     /// `host:port` of its processes.
     pub voters: Vec<String>,
+    /// The etcd cluster that holds the record, if that is the engine: then `voters` are not asked.
+    #[serde(default)]
+    pub etcd: Option<EtcdSettings>,
     /// Certificates; none for connections in the clear.
     pub tls: Option<TlsSettings>,
     /// How long one call may take.
@@ -45,6 +50,16 @@ impl OperatorSettings {
     }
 }
 
+/// Where the record is, for the engine on etcd.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdSettings {
+    /// `host:port` of its members.
+    pub endpoints: Vec<String>,
+    /// What comes before every key.
+    pub prefix: String,
+}
+
 /// Calls the processes of a cluster. Every method waits for its answers, so none may be called
 /// from within an event loop.
 #[derive(Debug)]
@@ -54,6 +69,7 @@ pub struct Operator {
     timeout: Duration,
     /// In the order of the settings.
     callers: Vec<Caller>,
+    etcd: Option<EtcdOperator>,
     runtime: Runtime,
 }
 
@@ -80,17 +96,26 @@ impl Operator {
     /// [`StartError::Settings`], [`StartError::Tls`], or [`StartError::Thread`] if the operating
     /// system gives no event queue to wait on.
     pub fn new(settings: OperatorSettings) -> Result<Self, StartError> {
-        let OperatorSettings { cluster, voters, tls, timeout } = settings;
+        let OperatorSettings { cluster, voters, etcd, tls, timeout } = settings;
         let caller = |address: &String| Caller::new(address, tls.as_ref(), timeout);
         let callers = voters.iter().map(caller).collect::<Result<_, _>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| StartError::Thread { name: "operator", source })?;
-        Ok(Self { cluster, tls, timeout, callers, runtime })
+        // Connections to etcd belong to the event loop that they are made in.
+        let inside = runtime.enter();
+        let etcd = etcd
+            .map(|it| EtcdOperator::new(&it.endpoints, tls.as_ref(), &it.prefix, &cluster, timeout))
+            .transpose()?;
+        drop(inside);
+        Ok(Self { cluster, tls, timeout, callers, etcd, runtime })
     }
 
     /// Asks every process who it is, all at the same time; in the order of the settings.
     #[must_use]
     pub fn describe(&self) -> Vec<Result<Description, CallError>> {
+        if let Some(etcd) = &self.etcd {
+            return vec![self.runtime.block_on(etcd.describe())];
+        }
         let answers = self.runtime.block_on(call::all(self.callers.iter().map(Caller::describe)));
         let mut codec = Codec::new(self.cluster.clone());
         let read = |(caller, answer): (&Caller, Called<_>)| {
@@ -117,9 +142,14 @@ impl Operator {
         lease: LeaseParameters,
         groups: &[(String, Vec<PodId>)],
     ) -> Result<Record, ChangeFailed> {
-        let described = self.all_described()?;
         let groups: Vec<(Arc<str>, Vec<PodId>)> =
             groups.iter().map(|(name, pods)| (Arc::from(name.as_str()), pods.clone())).collect();
+        if let Some(etcd) = &self.etcd {
+            let (record, _) =
+                found::first(&self.cluster, lease, vec![etcd.entry()], view, &groups)?;
+            return self.runtime.block_on(etcd.found(&record));
+        }
+        let described = self.all_described()?;
         let voters = found::voters(&self.cluster, &described)?;
         let (record, message) = found::first(&self.cluster, lease, voters, view, &groups)?;
         for description in &described {
@@ -134,7 +164,7 @@ impl Operator {
         Ok(record)
     }
 
-    /// Makes a change, given as JSON with one key: `{"drain": {"pod": …}}`, `{"remove": {"pod": …}}`,
+    /// Makes a change, given as JSON with one key: `{"drain": {"pod": …}}`, `{"activate": {"pod": …}}`, `{"remove": {"pod": …}}`,
     /// `{"reweight": {"pod": …, "weight": …}}`, `{"lead": {"group": …, "leader": … or null}}`,
     /// `{"add_group": {"name": …, "candidates": […]}}`, `{"replace_voter": {"old": id or address,
     /// "new": address}}`. Asks one process after another until one can be reached that can do it,
@@ -146,6 +176,14 @@ impl Operator {
     /// are certain.
     pub fn change(&self, change: &str) -> Result<Epoch, ChangeFailed> {
         let asked = change::parse(change)?;
+        if let Some(etcd) = &self.etcd {
+            if matches!(asked, change::Asked::ReplaceVoter { .. }) {
+                let message = "etcd replaces its own members: see `etcdctl member`".to_owned();
+                return Err(told("not_a_voter", message));
+            }
+            let number = Dice::new().map_err(|error| told(error.code(), error.to_string()))?.word();
+            return self.runtime.block_on(etcd.change(number, change::message(&asked)));
+        }
         let change = if let change::Asked::ReplaceVoter { old, new } = &asked {
             self.replacement(old, new)?
         } else {

@@ -86,7 +86,8 @@ fn terms(record: &Record, ring: &Ring) -> BTreeMap<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{both, first, join};
+    use crate::testing::{both, first, join, pod};
+    use hashroute_coordination::Change;
 
     #[test]
     fn a_record_reads_as_documented() {
@@ -123,14 +124,11 @@ mod tests {
 
     #[test]
     fn terms_are_the_least_and_the_greatest_of_what_a_pod_owns() {
-        let record = both();
-        let ring = record.ring().unwrap();
-        for (index, pod) in record.view().pods().iter().enumerate() {
-            let owned = ring.owners().iter().zip(record.slot_terms());
-            let owned = owned.filter(|(owner, _)| usize::from(**owner) == index);
-            let terms: Vec<u64> = owned.map(|(_, term)| *term).collect();
-            let expected = json!({"min": terms.iter().min(), "max": terms.iter().max()});
-            assert_eq!(record_json(&record)["terms"][pod.id.as_str()], expected);
-        }
+        let drained = |name| {
+            let record = both().next(&Change::Drain(pod(name))).unwrap();
+            record_json(&record)["terms"].clone()
+        };
+        assert_eq!(drained("b"), json!({"a": {"min": 2, "max": 4}}), "its own slots, and b's");
+        assert_eq!(drained("a"), json!({"b": {"min": 3, "max": 4}}), "its own slots, and a's");
     }
 }

@@ -1,7 +1,7 @@
 //! The records that count, for threads that run no event loop of their own.
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ fn block_on<F: Future>(mut future: Pin<&mut F>, patience: Duration) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let begun = Instant::now();
-    while let Poll::Pending = future.as_mut().poll(&mut context) {
+    while future.as_mut().poll(&mut context).is_pending() {
         // A patience beyond the clock's range is one without end.
         let left = patience.saturating_sub(begun.elapsed());
         if left.is_zero() {

@@ -6,6 +6,8 @@ use hashroute_coordination::{LeaseError, LeaseParameters};
 use hashroute_core::{View, ViewError};
 use serde::{Deserialize, Deserializer};
 
+use crate::wire::check_view;
+
 /// All settings of a node. Every field must be given; an unknown one is refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,9 +59,6 @@ pub enum Engine {
         endpoints: Vec<String>,
         /// What comes before every key.
         prefix: String,
-        /// The time to live of a member's lease at etcd, in whole seconds; etcd raises what is
-        /// below its own minimum.
-        ttl_seconds: u32,
     },
 }
 
@@ -173,6 +172,10 @@ impl NodeSettings {
             let reason = format!("there is no pod {pod:?}: add a table [pods.{pod}]");
             return Err(SettingsError::Conflict { key: "quorum.pod", reason });
         }
+        check_view(&self.view).map_err(|error| {
+            let reason = format!("not a view that voters can agree on: {error}");
+            SettingsError::Conflict { key: "ring, pods", reason }
+        })?;
         Ok(LeaseParameters::from(self.lease).check()?)
     }
 }
@@ -211,4 +214,39 @@ impl From<LeaseSettings> for LeaseParameters {
 
 pub(crate) fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hashroute_core::{Epoch, Parameters, Pod, PodId};
+
+    use super::*;
+
+    fn check(slots: u64, zone: &str) -> Result<LeaseParameters, SettingsError> {
+        let document = r#"{"cluster": "desk-7", "engine": "embedded", "voters": ["a:1"],
+            "listen": null, "advertise": null, "data": null, "pod": "pod-a",
+            "view": {"version": 1, "pods": [{"id": "pod-a"}]},
+            "lease": {"ttl_us": 300000, "renewal_interval_us": 50000, "drift_ppm": 1000,
+                "margin_us": 10000},
+            "tls": null, "priority": "ordinary", "stale_after_ms": 1000, "stall_check_ms": 0,
+            "force": false}"#;
+        let settings = NodeSettings::from_json(document).unwrap();
+        let zone = Some(Arc::from(zone));
+        let pods = vec![Pod { zone, ..Pod::new(PodId::new("pod-a").unwrap()) }];
+        let parameters = Parameters::new(slots, 0.05, 0).unwrap();
+        let view = View::new(Epoch::new(1), parameters, pods).unwrap();
+        NodeSettings { view, ..settings }.check()
+    }
+
+    #[test]
+    fn a_view_that_no_record_may_have_is_refused_before_anything_starts() {
+        assert!(check(1 << 20, &"z".repeat(255)).is_ok());
+        let fine = check(1 << 21, "z").unwrap_err();
+        assert_eq!(fine.code(), "setting");
+        assert!(fine.to_string().contains("at most 1048576"), "{fine}");
+        let long = check(8, &"z".repeat(256)).unwrap_err();
+        assert!(long.to_string().contains("pods.zone has 256 bytes"), "{long}");
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) use error::WireError;
 pub(crate) use limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX};
 pub(crate) use message::{ballot_in, ballot_out};
 pub(crate) use record::{
-    cluster_id_out, digest, voter_id_in, voter_id_out, voter_out, writer_in, writer_out,
+    check_view, cluster_id_out, digest, voter_id_in, voter_id_out, voter_out, writer_in, writer_out,
 };
 
 /// Writes and reads the messages of one cluster. Remembers the last few records, as a message and

@@ -420,3 +420,6 @@ impl RouterSettings {
         FleetPolicy { load: self.load, health }
     }
 }
+
+#[cfg(test)]
+mod tests;

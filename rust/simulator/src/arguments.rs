@@ -1,7 +1,9 @@
 //! What the command line asks for.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use hashroute_simulator::{Bug, Schedule};
 
@@ -14,6 +16,9 @@ Runs whole clusters under virtual time and checks what must hold. Exits 1 if som
   --seeds FROM..TO   run these schedules (default 0..2000)
   --seconds N        stop after so long; with no --seeds, the seeds have no end
   --threads N        run on so many threads (default: as many as the machine has)
+  --ledger FILE      with --seeds: write down what is done, go on where FILE ends, sum it up
+  --label TEXT       what the schedules of FILE are runs of, such as a commit
+  --progress N       say every N seconds how far it is
   --seed N           run one schedule
   --trace            with --seed: print every event
   --mutants          for each planted bug, find the first schedule that catches it
@@ -40,6 +45,11 @@ pub(crate) struct Arguments {
     pub(crate) seeds: Range<u64>,
     pub(crate) seconds: Option<u64>,
     pub(crate) threads: usize,
+    /// Where it is written down what is done.
+    pub(crate) ledger: Option<PathBuf>,
+    pub(crate) label: String,
+    /// So often it is said how far it is.
+    pub(crate) progress: Option<Duration>,
     /// What all schedules have in common, and the seed if there is one.
     pub(crate) schedule: Schedule,
 }
@@ -53,6 +63,9 @@ impl Arguments {
             seeds: 0..2000,
             seconds: None,
             threads,
+            ledger: None,
+            label: String::new(),
+            progress: None,
             schedule: Schedule::default(),
         };
         let mut seeds = None;
@@ -64,6 +77,11 @@ impl Arguments {
                 "--threads" => {
                     let threads = usize::try_from(number(&value()?)?);
                     arguments.threads = threads.unwrap_or(usize::MAX).clamp(1, THREADS_MOST);
+                }
+                "--ledger" => arguments.ledger = Some(PathBuf::from(value()?)),
+                "--label" => arguments.label = value()?,
+                "--progress" => {
+                    arguments.progress = Some(Duration::from_secs(number(&value()?)?.max(1)));
                 }
                 "--seed" => {
                     arguments.task = Task::One;
@@ -81,6 +99,9 @@ impl Arguments {
         }
         if arguments.schedule.trace && arguments.task != Task::One {
             return Err("--trace prints one schedule: add --seed".to_owned());
+        }
+        if arguments.ledger.is_some() && seeds.is_none() {
+            return Err("--ledger needs to know which schedules: add --seeds".to_owned());
         }
         let endless = arguments.seconds.map(|_| 0..u64::MAX);
         arguments.seeds = seeds.or(endless).unwrap_or(arguments.seeds);
@@ -123,6 +144,9 @@ mod tests {
         let many = parse("--seeds 5..9 --threads 3").unwrap();
         assert_eq!((many.task, many.seeds, many.threads), (Task::Many, 5..9, 3));
         assert_eq!(parse("--seconds 5").unwrap().seeds, 0..u64::MAX);
+        let long = parse("--seeds 0..9 --ledger done --label abc --progress 60").unwrap();
+        assert_eq!(long.ledger, Some(PathBuf::from("done")));
+        assert_eq!((&*long.label, long.progress), ("abc", Some(Duration::from_secs(60))));
     }
 
     #[test]
@@ -133,6 +157,7 @@ mod tests {
             ("--seed", "--seed: a value is missing"),
             ("--trace", "--trace prints one schedule: add --seed"),
             ("--fast", "--fast: no such option"),
+            ("--ledger x", "--ledger needs to know which schedules: add --seeds"),
         ] {
             assert_eq!(parse(words), Err(problem.to_owned()));
         }

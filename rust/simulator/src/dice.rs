@@ -31,8 +31,8 @@ impl Dice {
 
     /// A time between the two, each as likely.
     pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let span = most.saturating_sub(least).as_nanos();
-        let part = (u128::from(self.word()) * (span + 1)) >> 64;
+        let span = u64::try_from(most.saturating_sub(least).as_nanos()).unwrap_or(u64::MAX);
+        let part = (u128::from(self.word()) * (u128::from(span) + 1)) >> 64;
         least + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
     }
 

@@ -7,6 +7,8 @@
 
 mod clock;
 mod dice;
+#[cfg(test)]
+mod directed;
 mod figures;
 mod invariants;
 mod mutants;
@@ -18,6 +20,8 @@ pub use figures::{Figure, figures};
 pub use hashroute_coordination::Bug;
 pub use invariants::{Invariant, Violation};
 pub use mutants::{Catch, catch};
+
+use std::time::Duration;
 
 use dice::Dice;
 use plan::Plan;
@@ -45,6 +49,9 @@ pub struct Outcome {
     pub events: u64,
     /// The last epoch that was agreed.
     pub epoch: u64,
+    /// How long after the healing the last resource was seen to be writable again. Nobody looks
+    /// before the lasting fault has shown.
+    pub recovery: Option<Duration>,
     /// The first promise that was broken, if any was.
     pub violation: Option<Violation>,
     /// One line an event, if they were asked for.
@@ -62,7 +69,8 @@ pub fn run(schedule: Schedule) -> Outcome {
     let mut world = World::new(dice, plan, schedule.bug, schedule.visible_only);
     world.trace = schedule.trace.then(Vec::new);
     let violation = world.run().err();
+    let recovery = violation.is_none().then(|| world.now.saturating_sub(world.plan.heal_at));
     let epoch = world.observed.latest().epoch().get();
     let trace = world.trace.take().unwrap_or_default();
-    Outcome { events: world.events, epoch, violation, trace }
+    Outcome { events: world.events, epoch, recovery, violation, trace }
 }

@@ -1,17 +1,17 @@
 //! `hashroute-simulator`: runs schedules, says what broke, and repeats any of them.
 
 mod arguments;
+mod campaign;
+mod ledger;
 
 use std::io::{self, Write};
-use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use arguments::{Arguments, Task};
-use hashroute_simulator::{Bug, Outcome, Schedule, catch, figures, run};
+use hashroute_simulator::{Bug, Schedule, catch, figures, run};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let done = match arguments.task {
         Task::Help => writeln!(out, "{}", arguments::USAGE).map(|()| true),
         Task::One => one(&mut out, arguments.schedule),
-        Task::Many => many(&mut out, &arguments),
+        Task::Many => campaign::run_all(&mut out, &arguments),
         Task::Mutants => mutants(&mut out, &arguments),
         Task::Figures => print_figures(&mut out),
     };
@@ -49,55 +49,6 @@ fn one(out: &mut impl Write, schedule: Schedule) -> io::Result<bool> {
         None => writeln!(out, "nothing broke")?,
     }
     Ok(outcome.violation.is_none())
-}
-
-/// Runs schedules on all threads until the seeds or the seconds are used up.
-fn many(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
-    let started = Instant::now();
-    let until = arguments.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let Range { start, end } = arguments.seeds;
-    let next = AtomicU64::new(start);
-    let (sender, receiver) = mpsc::channel::<(u64, Outcome)>();
-    let (mut schedules, mut events, mut epochs, mut broken) = (0_u64, 0_u64, 0_u64, 0_u64);
-    thread::scope(|scope| {
-        for _ in 0..arguments.threads {
-            let (next, sender) = (&next, sender.clone());
-            scope.spawn(move || {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let in_time = until.is_none_or(|until| Instant::now() < until);
-                    let schedule = Schedule { seed, ..arguments.schedule };
-                    if seed >= end || !in_time || sender.send((seed, run(schedule))).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (seed, outcome) in receiver {
-            schedules += 1;
-            events += outcome.events;
-            epochs += outcome.epoch;
-            if let Some(violation) = outcome.violation {
-                broken += 1;
-                if broken <= SHOWN_MOST {
-                    writeln!(out, "seed {seed}: {violation}")?;
-                    writeln!(out, "  repeat: hashroute-simulator --seed {seed} --trace")?;
-                }
-            }
-        }
-        io::Result::Ok(())
-    })?;
-    let took = started.elapsed().as_secs_f64().max(f64::EPSILON);
-    let rate = f64::from(u32::try_from(schedules).unwrap_or(u32::MAX)) / took;
-    writeln!(
-        out,
-        "seeds {start}..{}: {schedules} schedules, {events} events, {epochs} epochs, {broken} \
-         broken; {took:.1} s, {rate:.0} schedules/s on {} threads",
-        start + schedules,
-        arguments.threads
-    )?;
-    Ok(broken == 0)
 }
 
 /// Lets the schedules hunt every planted bug; returns whether all were caught.
@@ -153,6 +104,3 @@ fn print_figures(out: &mut impl Write) -> io::Result<bool> {
 
 /// So many clusters for each figure.
 const CLUSTERS: u64 = 200;
-
-/// More of one kind tell nothing new.
-const SHOWN_MOST: u64 = 5;

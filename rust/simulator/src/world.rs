@@ -8,8 +8,6 @@ mod network;
 mod recovery;
 mod voters;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use crate::dice::Dice;
 use crate::invariants::{Observed, Violation};
 use crate::plan::{Clocks, Plan};
 pub(crate) use clients::Effect;
-use event::{Entry, Event};
+use event::{Event, Queue};
 use members::MemberProcess;
 use voters::VoterProcess;
 
@@ -42,7 +40,15 @@ struct Process {
     /// Grows at each start and crash, so that events of a process that is no more are dropped.
     boot: u32,
     paused_until: Duration,
-    wake_at: Duration,
+    /// The timer that is set; none other wakes the process.
+    alarm: Option<Alarm>,
+}
+
+/// A timer: when it is due by the clock of its process, and its number.
+#[derive(Clone, Copy)]
+struct Alarm {
+    at: Duration,
+    number: u64,
 }
 
 /// One cluster.
@@ -51,9 +57,15 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     dice: Dice,
     planted: Planted,
-    queue: BinaryHeap<Reverse<Entry>>,
-    queued: u64,
+    queue: Queue,
     processes: Vec<Process>,
+    /// Where each pod's process is, and each voter.
+    pods: Vec<(PodId, Place)>,
+    voters: Vec<(VoterId, Place)>,
+    /// Processes of pods beside their own: see [`Kind::Twin`].
+    ///
+    /// [`Kind::Twin`]: crate::plan::Kind::Twin
+    twins: Vec<(PodId, Place)>,
     /// `cut[from][to]`
     cut: Vec<Vec<bool>>,
     /// What clients believe.
@@ -77,9 +89,11 @@ impl World {
         let mut world = Self {
             now: Duration::ZERO,
             processes: Vec::new(),
+            pods: Vec::new(),
+            voters: Vec::new(),
+            twins: Vec::new(),
             cut: Vec::new(),
-            queue: BinaryHeap::new(),
-            queued: 0,
+            queue: Queue::default(),
             beliefs: vec![genesis.clone(); CLIENTS],
             groups: Vec::new(),
             named_again: Vec::new(),
@@ -101,8 +115,8 @@ impl World {
             };
             world.add(Role::Voter(Box::new(VoterProcess::new(entry.id, Some(disk)))));
         }
-        for pod in genesis.view().pods() {
-            let process = MemberProcess::new(pod.clone(), genesis.clone());
+        for index in 0..world.plan.members {
+            let process = MemberProcess::new(pod(index), genesis.clone());
             world.add(Role::Member(Box::new(process)));
         }
         for place in 0..world.processes.len() {
@@ -110,7 +124,7 @@ impl World {
         }
         for index in 0..world.plan.groups {
             let name: Arc<str> = Arc::from(format!("gateway-{index}"));
-            let candidates = genesis.view().pods().iter().map(|pod| pod.id.clone()).collect();
+            let candidates = world.pods.iter().map(|(pod, _)| pod.clone()).collect();
             world.groups.push(Arc::clone(&name));
             world.wish(world.plan.voters, &Change::AddGroup { name, candidates });
         }
@@ -127,10 +141,7 @@ impl World {
 
     /// Lets the next event happen, if it is due before `end`; returns whether one was.
     pub(crate) fn advance(&mut self, end: Duration) -> Result<bool, Violation> {
-        if self.queue.peek().is_none_or(|Reverse(Entry(at, ..))| *at > end) {
-            return Ok(false);
-        }
-        let Some(Reverse(Entry(at, _, event))) = self.queue.pop() else { return Ok(false) };
+        let Some((at, event)) = self.queue.pop(end) else { return Ok(false) };
         self.now = self.now.max(at);
         self.events += 1;
         let latest = self.observed.latest().epoch();
@@ -157,7 +168,7 @@ impl World {
             trace.push(format!("{:>12.6} {place:<9} {event:?}", self.now.as_secs_f64()));
         }
         match event {
-            Event::Wake { place, boot } => self.wake(place, boot),
+            Event::Wake { place, alarm } => self.wake(place, alarm),
             Event::ToVoter { place, from, message } => self.voter_hears(place, from, message),
             Event::FromVoter { place, by, message } => {
                 let dice = self.dice.word();
@@ -169,9 +180,7 @@ impl World {
             Event::Restart { place } => self.start(place),
             Event::Crash { place } => self.crash_for_a_while(place),
             Event::ClientWrites => self.client_writes(),
-            Event::WriteArrives { place, resource, tag } => {
-                self.write_arrives(place, resource, tag);
-            }
+            Event::WriteArrives { place, write } => self.write_arrives(place, write),
             Event::EffectLeaves { place, boot, effect } => self.effect_leaves(place, boot, effect),
             Event::EffectArrives { place, boot, effect } => {
                 self.observed.store(&effect);
@@ -193,8 +202,7 @@ impl World {
     }
 
     fn push(&mut self, delay: Duration, event: Event) {
-        self.queued += 1;
-        self.queue.push(Reverse(Entry(self.now + delay, self.queued, event)));
+        self.queue.push(self.now + delay, event);
     }
 
     fn add(&mut self, role: Role) -> Place {
@@ -208,17 +216,24 @@ impl World {
             (Clocks::Worst, Role::Member(_)) => -drift,
         };
         let fast = if self.planted.has(Bug::WildClock) { wild(fast) } else { fast };
+        let place = self.processes.len();
+        match &role {
+            Role::Voter(voter) => self.voters.push((voter.id, place)),
+            Role::Member(member) if member.is_twin => {
+                self.twins.push((member.pod.id.clone(), place));
+            }
+            Role::Member(member) => self.pods.push((member.pod.id.clone(), place)),
+        }
         self.processes.push(Process {
             clock: Clock::new(zero, fast),
             role,
             boot: 0,
             paused_until: Duration::ZERO,
-            wake_at: Duration::MAX,
+            alarm: None,
         });
-        let places = self.processes.len();
-        self.cut.iter_mut().for_each(|row| row.resize(places, false));
-        self.cut.push(vec![false; places]);
-        places - 1
+        self.cut.iter_mut().for_each(|row| row.resize(place + 1, false));
+        self.cut.push(vec![false; place + 1]);
+        place
     }
 
     fn start(&mut self, place: Place) {
@@ -232,6 +247,7 @@ impl World {
     pub(crate) fn crash(&mut self, place: Place) {
         let process = &mut self.processes[place];
         process.boot += 1;
+        process.alarm = None;
         process.paused_until = Duration::ZERO;
         match &process.role {
             Role::Voter(_) => self.crash_voter(place),
@@ -246,21 +262,24 @@ impl World {
             Role::Member(member) => member.running.as_ref().map(|running| running.deadline()),
         };
         let Some(deadline) = deadline.filter(|deadline| *deadline < Duration::MAX) else { return };
-        let at = process.clock.when(deadline).max(self.now);
-        if at < process.wake_at || process.wake_at <= self.now {
-            process.wake_at = at;
-            let boot = process.boot;
-            // Timers are late by a little, always.
-            let late = self.dice.between(Duration::ZERO, self.plan.timer_late_most);
-            self.push(at - self.now + late, Event::Wake { place, boot });
-        }
-    }
-
-    fn wake(&mut self, place: Place, boot: u32) {
-        if self.processes[place].boot != boot {
+        // One timer is enough: if it is early it is set anew when it fires.
+        if process.alarm.is_some_and(|alarm| alarm.at <= deadline) {
             return;
         }
-        self.processes[place].wake_at = Duration::MAX;
+        let alarm = Alarm { at: deadline, number: self.queue.pushed() };
+        process.alarm = Some(alarm);
+        let at = process.clock.when(deadline).max(self.now);
+        // Timers are late by a little, always.
+        let late = self.dice.between(Duration::ZERO, self.plan.timer_late_most);
+        self.push(at - self.now + late, Event::Wake { place, alarm: alarm.number });
+    }
+
+    fn wake(&mut self, place: Place, alarm: u64) {
+        let set = &mut self.processes[place].alarm;
+        if set.is_none_or(|set| set.number != alarm) {
+            return;
+        }
+        *set = None;
         match &self.processes[place].role {
             Role::Voter(_) => self.with_voter(place, |voter, now| voter.tick(now)),
             Role::Member(_) => {
@@ -271,15 +290,32 @@ impl World {
     }
 
     fn place_of_pod(&self, pod: &PodId) -> Option<Place> {
-        self.processes.iter().position(
-            |process| matches!(&process.role, Role::Member(member) if member.pod.id == *pod),
-        )
+        // Most names are copies of one: to compare where they lie is quicker than what they say.
+        let known = |(id, _): &&(PodId, Place)| std::ptr::eq(id.as_str(), pod.as_str());
+        let found = self.pods.iter().find(known);
+        found.or_else(|| self.pods.iter().find(|(id, _)| id == pod)).map(|(_, place)| *place)
     }
 
-    fn place_of_voter(&self, id: VoterId) -> Option<Place> {
-        self.processes
-            .iter()
-            .position(|process| matches!(&process.role, Role::Voter(voter) if voter.id == id))
+    /// Where every process of the pod is that may run.
+    fn places_of_pod(&self, pod: &PodId) -> impl Iterator<Item = Place> + use<> {
+        let twins = self.twins.iter().filter(|(id, _)| id == pod).map(|(_, place)| *place);
+        let twins: Vec<Place> = twins.collect();
+        self.place_of_pod(pod).into_iter().chain(twins)
+    }
+
+    fn is_twin(&self, place: Place) -> bool {
+        matches!(&self.processes[place].role, Role::Member(member) if member.is_twin)
+    }
+
+    pub(crate) fn place_of_voter(&self, id: VoterId) -> Option<Place> {
+        self.voters.iter().find(|(other, _)| *other == id).map(|(_, place)| *place)
+    }
+
+    /// The record that the process of a pod goes by, if it runs.
+    #[cfg(test)]
+    pub(crate) fn record_at(&self, place: Place) -> Option<&Record> {
+        let Role::Member(member) = &self.processes[place].role else { return None };
+        member.running.as_ref().map(hashroute_coordination::Member::record)
     }
 
     fn any_member(&mut self) -> Place {
@@ -304,7 +340,7 @@ fn wild(fast: i64) -> i64 {
 
 fn genesis(plan: &Plan) -> Record {
     let entries = (0..plan.voters).map(|index| entry(index as u128)).collect();
-    let pods = (0..plan.members).map(pod).collect();
+    let pods = (0..plan.known).map(pod).collect();
     let parameters = Parameters::new(plan.slots, 0.05, 0).unwrap_or_default();
     let genesis = View::new(Epoch::new(1), parameters, pods)
         .map_err(Into::into)
@@ -313,7 +349,7 @@ fn genesis(plan: &Plan) -> Record {
     genesis
 }
 
-fn entry(index: u128) -> VoterEntry {
+pub(crate) fn entry(index: u128) -> VoterEntry {
     VoterEntry { id: VoterId(index), address: format!("voter-{index}") }
 }
 

@@ -1259,6 +1259,7 @@ class RecordChange(_message.Message):
     LEAD_FIELD_NUMBER: _builtins.int
     ADD_GROUP_FIELD_NUMBER: _builtins.int
     REPLACE_VOTER_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def drain(self) -> Global___DrainMember: ...
     @_builtins.property
@@ -1271,6 +1272,8 @@ class RecordChange(_message.Message):
     def add_group(self) -> Global___AddGroup: ...
     @_builtins.property
     def replace_voter(self) -> Global___ReplaceVoter: ...
+    @_builtins.property
+    def activate(self) -> Global___ActivateMember: ...
     def __init__(
         self,
         *,
@@ -1280,12 +1283,13 @@ class RecordChange(_message.Message):
         lead: Global___LeadGroup | None = ...,
         add_group: Global___AddGroup | None = ...,
         replace_voter: Global___ReplaceVoter | None = ...,
+        activate: Global___ActivateMember | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "add_group", b"add_group", "change", b"change", "drain", b"drain", "lead", b"lead", "remove", b"remove", "replace_voter", b"replace_voter", "reweight", b"reweight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain", "remove", "reweight", "lead", "add_group", "replace_voter"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain", "remove", "reweight", "lead", "add_group", "replace_voter", "activate"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -1311,6 +1315,27 @@ class DrainMember(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainMember: _TypeAlias = DrainMember  # noqa: Y015
+
+@_typing.final
+class ActivateMember(_message.Message):
+    """A pod that was drained owns its share again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POD_FIELD_NUMBER: _builtins.int
+    pod: _builtins.str
+    def __init__(
+        self,
+        *,
+        pod: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pod", b"pod"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateMember: _TypeAlias = ActivateMember  # noqa: Y015
 
 @_typing.final
 class RemoveMember(_message.Message):

@@ -204,10 +204,12 @@ def target_of_file(file: Path, timeout_ms: int) -> Target:
     quorum = loaded.configuration.quorum
     if quorum is None:
         raise CouldNotRun(f"{file} has no table [quorum], so it says nothing of a cluster")
-    if not quorum.voters:
+    if not quorum.voters and quorum.etcd is None:
         raise CouldNotRun(f"{file}: quorum.voters names nobody to ask")
     node = node_settings_of(loaded)
     settings = {name: node[name] for name in ("cluster", "voters", "tls")}
+    if isinstance(node["engine"], dict):
+        settings |= node["engine"]
     return Target(settings=settings | {"timeout_ms": timeout_ms}, loaded=loaded)
 
 

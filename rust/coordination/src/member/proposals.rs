@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::error::ChangeError;
 use crate::message::{ToPeer, ToVoter};
 use crate::planted::Bug;
-use crate::proposer::{ProposerAction, Wish};
+use crate::proposer::{ANSWER_TIME, ProposerAction, Wish};
 use crate::record::{Record, VoterId, Writer};
 
 impl Member {
@@ -63,6 +63,18 @@ impl Member {
         self.failures += 1;
         let longest = BACKOFF.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
         self.next_proposal = now + longest / 2 + part(longest / 2, dice);
+        let tries = self.tries + 1;
+        self.tried(ChangeError::NotAgreed { tries })
+    }
+
+    /// What was asked for first cannot be proposed yet: it is looked at again a little later.
+    fn put_off(&mut self, now: Duration, reason: ChangeError) -> Option<MemberAction> {
+        self.next_proposal = now + self.record.parameters().renewal_interval;
+        self.tried(reason)
+    }
+
+    /// Counts a try for what was asked for first, and drops that if it was the last.
+    fn tried(&mut self, reason: ChangeError) -> Option<MemberAction> {
         if !self.asked {
             return None;
         }
@@ -70,9 +82,9 @@ impl Member {
         if self.tries < TRIES_MOST {
             return None;
         }
-        let (tries, change) = (std::mem::take(&mut self.tries), self.wishes.pop_front()?);
-        self.asked = false;
-        Some(MemberAction::Dropped { change, reason: ChangeError::NotAgreed { tries } })
+        (self.tries, self.asked) = (0, false);
+        let change = self.wishes.pop_front()?;
+        Some(MemberAction::Dropped { change, reason })
     }
 
     /// The change that was asked for first is made. That the record looks as it should is not
@@ -113,22 +125,22 @@ impl Member {
         if self.undecided() {
             // Something was released or accepted. That nothing changes can be agreed at once; and
             // if a voter has accepted something else, that is what this try will propose.
-            let record = self.record.next(&Change::Nothing).ok()?;
-            return Some(self.wish_for(record, true));
+            let record = self.next_record(&Change::Nothing).ok()?;
+            return Some(self.wish_for(now, record, true));
         }
         if let Some(writer) = self.dead_writer(now) {
             if self.suspect.as_ref() != Some(&writer) {
                 self.suspect = Some(writer);
-                self.next_proposal = now + STAGGER.saturating_mul(self.rank());
+                self.next_proposal = now + STAGGER.saturating_mul(self.rank(now));
                 return if self.next_proposal > now { None } else { self.next_wish(now, out) };
             }
             let record = self.next_record(&Change::Fail(writer)).ok()?;
-            return Some(self.wish_for(record, true));
+            return Some(self.wish_for(now, record, true));
         }
         if !self.record.names(&self.me) {
             let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
             let record = self.next_record(&Change::Join { pod, incarnation }).ok()?;
-            return Some(self.wish_for(record, false));
+            return Some(self.wish_for(now, record, false));
         }
         if !self.lease.is_fresh() {
             // A change of voters stops renewals for a moment; one right after the other would stop
@@ -143,9 +155,14 @@ impl Member {
             }
             match self.next_record(&change) {
                 Ok(record) => {
+                    let unheard = self.unheard_voters(now, &record);
                     self.wishes.push_front(change);
                     self.asked = true;
-                    return Some(self.wish_for(record, false));
+                    if let Some(reason) = unheard {
+                        out.extend(self.put_off(now, reason));
+                        return None;
+                    }
+                    return Some(self.wish_for(now, record, false));
                 }
                 Err(reason) => {
                     self.tries = 0;
@@ -158,27 +175,49 @@ impl Member {
 
     /// The wish for `record`. Live writers that lose something are asked first whether they are
     /// there, unless it is `urgent`: then somebody waits for a writer already.
-    fn wish_for(&self, record: Record, urgent: bool) -> Wish {
+    fn wish_for(&self, now: Duration, record: Record, urgent: bool) -> Wish {
         // The process before this one of the same pod is presumed dead: so one of two is.
-        let mut stop: Vec<Writer> = self.lapsed_writers().collect();
+        let mut stop: Vec<Writer> = self.lapsed_writers(now).collect();
         let mut ask_first = Vec::new();
-        for loser in self.record.losers(&record) {
-            if loser.pod == self.me.pod && loser != self.me {
-                stop.push(loser);
-            } else if !urgent && loser != self.me && !stop.contains(&loser) {
-                ask_first.push(loser);
+        for loser in self.record.shared_losers(&record).iter() {
+            if loser.pod == self.me.pod && *loser != self.me {
+                stop.push(loser.clone());
+            } else if !urgent && *loser != self.me && !stop.contains(loser) {
+                ask_first.push(loser.clone());
             }
         }
-        Wish { before: self.record.clone(), record, stop, ask_first }
+        let before = self.record.clone();
+        let answer_time = ANSWER_TIME.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
+        Wish { before, record, stop, ask_first, answer_time }
     }
 
-    fn next_record(&self, change: &Change) -> Result<Record, ChangeError> {
-        self.record.next_planted(change, self.planted)
+    /// Whether a change of voters would make everything hang on voters that were not heard lately:
+    /// one wrong address after another would end the cluster. (A single voter is replaced by one
+    /// that nobody can have heard.)
+    fn unheard_voters(&self, now: Duration, next: &Record) -> Option<ChangeError> {
+        if next.voters() == self.record.voters() || next.voters().len() == 1 {
+            return None;
+        }
+        let lately = self.record.parameters().renewal_interval * 3;
+        let granted = self.lease.granted_since(now.saturating_sub(lately));
+        let (heard, needed) = (granted.filter(|it| next.has_voter(*it)).count(), next.majority());
+        let unheard = heard < needed && !self.planted.has(Bug::UnheardVotersCounted);
+        unheard.then_some(ChangeError::VotersUnheard { heard, needed })
+    }
+
+    fn next_record(&mut self, change: &Change) -> Result<Record, ChangeError> {
+        if let Some((_, record)) = self.draft.as_ref().filter(|(drafted, _)| drafted == change) {
+            return Ok(record.clone());
+        }
+        let record = self.record.next_planted(change, self.planted)?;
+        self.draft = Some((change.clone(), record.clone()));
+        Ok(record)
     }
 
     /// Whether something was released or accepted by a voter, and not yet decided.
     fn undecided(&self) -> bool {
-        self.guard.is_waiting() || self.accepted_elsewhere
+        let accepted = self.accepted_elsewhere && !self.planted.has(Bug::UndecidedIgnored);
+        self.guard.is_waiting() || accepted
     }
 
     fn is_presumed_made(&self, change: &Change) -> bool {
@@ -192,27 +231,32 @@ impl Member {
 
     /// A writer, not this one, whose lease has run out. Who was without a majority until a moment
     /// ago does not judge others by what was reported meanwhile: they come back at the same time.
-    fn dead_writer(&self, now: Duration) -> Option<Writer> {
+    pub(super) fn dead_writer(&self, now: Duration) -> Option<Writer> {
         let steady = self.record.parameters().renewal_interval * 2;
         let judges = self.lease.heard_since().is_some_and(|since| now >= since + steady);
-        self.lapsed_writers().next().filter(|_| judges)
+        self.lapsed_writers(now).next().filter(|_| judges)
     }
 
-    /// Writers, not this one, whose leases have run out at a majority of voters.
-    fn lapsed_writers(&self) -> impl Iterator<Item = Writer> {
-        let writers = self.record.writers().iter();
-        let writers = writers
-            .map(|(pod, incarnation)| Writer { pod: pod.clone(), incarnation: *incarnation });
-        writers.filter(|writer| *writer != self.me).filter(|writer| {
-            let voters = self.lapsed.iter().filter(|(voter, _)| self.record.has_voter(**voter));
-            let lapsed = voters.filter(|(_, lapsed)| lapsed.contains(writer)).count();
-            lapsed >= self.record.majority()
-        })
+    /// Writers, not this one, whose leases have run out at a majority of voters. What was said more
+    /// than a lease ago does not count: it may be so no more.
+    fn lapsed_writers(&self, now: Duration) -> impl Iterator<Item = Writer> {
+        let (majority, ttl) = (self.record.majority(), self.record.parameters().ttl);
+        let reports = move || {
+            let reports = self.reports.iter().filter(move |report| now < report.at + ttl);
+            reports.map(|report| &report.lapsed)
+        };
+        // Nearly always nobody is reported.
+        let enough = reports().filter(|lapsed| !lapsed.is_empty()).count() >= majority;
+        let writers = self.record.writers_in_order().filter(move |_| enough);
+        let lapsed = move |writer: &&Writer| {
+            reports().filter(|lapsed| lapsed.contains(writer)).count() >= majority
+        };
+        writers.filter(|writer| **writer != self.me).filter(lapsed).cloned()
     }
 
     /// How many writers that are alive come before this one: who proposes first after a failure.
-    fn rank(&self) -> u32 {
-        let dead: Vec<Writer> = self.lapsed_writers().collect();
+    fn rank(&self, now: Duration) -> u32 {
+        let dead: Vec<Writer> = self.lapsed_writers(now).collect();
         let before = self.record.writers().keys().filter(|pod| **pod < self.me.pod);
         let before = before.filter(|pod| !dead.iter().any(|writer| writer.pod == **pod)).count();
         u32::try_from(before).unwrap_or(u32::MAX)

@@ -15,6 +15,17 @@ fn with_group() -> Record {
 }
 
 #[test]
+fn what_is_remembered_of_two_records_is_not_said_of_another_pair() {
+    let next = without_a();
+    for _ in 0..2 {
+        assert_eq!(both().losers(&next), [writer("a", 1)]);
+        assert_eq!(next.losers(&next), []);
+        assert_eq!(next.check_follows(&both()), Ok(()));
+        assert!(next.check_follows(&next).is_err());
+    }
+}
+
+#[test]
 fn nobody_owns_anything_before_the_first_process_joins() {
     assert!(slots().all(|slot| first().owner(&slot).is_none()));
     let one = join(&first(), "a", 1);
@@ -192,4 +203,39 @@ fn the_first_record_has_the_groups_and_nobody_leads_them_until_one_joins() {
     let twice = found(&[gateway.clone(), gateway]);
     assert_eq!(twice.unwrap_err().code(), "duplicate_group");
     assert_eq!(found(&[]), Ok(before.clone()));
+}
+
+#[test]
+fn a_leader_that_steps_down_is_followed_by_the_best_of_the_others() {
+    let led = with_group();
+    let step_down = |record: &Record, leader: &str| {
+        record.next(&Change::StepDown { group: Arc::from("gateway"), leader: pod(leader) })
+    };
+    let after = step_down(&led, "a").unwrap();
+    assert_eq!(after.owner(&group()), Some(writer("b", 1)));
+    assert_eq!(after.term(&group()), Some(after.epoch()));
+    assert_eq!(led.losers(&after), [writer("a", 1)]);
+    // Asked for twice it moves the group once: the second time somebody else leads.
+    assert_eq!(step_down(&after, "a").unwrap_err().code(), "not_the_leader");
+    let back = step_down(&after, "b").unwrap();
+    assert_eq!(back.owner(&group()), Some(writer("a", 1)), "the best candidate leads again");
+    let alone = led.next(&Change::Drain(pod("b"))).unwrap();
+    assert_eq!(step_down(&alone, "a").unwrap_err().code(), "no_other_candidate");
+    let nowhere = Change::StepDown { group: Arc::from("other"), leader: pod("a") };
+    assert_eq!(led.next(&nowhere).unwrap_err().code(), "unknown_group");
+}
+
+#[test]
+fn a_drain_can_be_undone_without_a_restart() {
+    let drained = both().next(&Change::Drain(pod("a"))).unwrap();
+    assert!(slots().all(|slot| drained.owner(&slot) == Some(writer("b", 1))));
+    let again = drained.next(&Change::Activate(pod("a"))).unwrap();
+    for slot in slots() {
+        assert_eq!(again.owner(&slot), both().owner(&slot), "the same slots");
+        let moved = again.owner(&slot) != drained.owner(&slot);
+        assert_eq!(again.term(&slot) == Some(again.epoch()), moved);
+    }
+    let down = without_a().next(&Change::Activate(pod("a")));
+    assert_eq!(down.unwrap_err().code(), "no_writer", "a dead one has to join");
+    assert_eq!(both().next(&Change::Activate(pod("x"))).unwrap_err().code(), "unknown_pod");
 }

@@ -131,3 +131,21 @@ fn file(path: &Path, create: bool) -> io::Result<File> {
 fn name(index: usize) -> String {
     format!("voter-state.{index}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_an_error_whichever_of_the_pair_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for index in 0..4 {
+            let mut files = Files::open(directory.path()).unwrap();
+            files.write_pair(index / 2, b"whole").unwrap();
+            let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+            files.copies[index] = Some(full);
+            let failed = files.write_pair(index / 2, b"other").unwrap_err();
+            assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What is said to etcd, and what it answers.
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashroute_coordination::{Entry, Key, RegisterEvent, Request, Revision, Transaction, Writer};
@@ -56,8 +57,8 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Client {
     channels: Vec<(String, Channel)>,
-    present: Cell<usize>,
-    pub(super) keys: RefCell<Keys>,
+    present: AtomicUsize,
+    keys: Mutex<Keys>,
     patience: Duration,
     news: mpsc::Sender<News>,
 }
@@ -72,22 +73,33 @@ impl Client {
     ) -> Self {
         let connect = |(address, endpoint): (String, Endpoint)| (address, endpoint.connect_lazy());
         let channels = endpoints.into_iter().map(connect).collect();
-        Self { channels, present: Cell::new(0), keys: RefCell::new(keys), patience, news }
+        Self { channels, present: AtomicUsize::new(0), keys: Mutex::new(keys), patience, news }
     }
 
     /// Where the next call goes.
     pub(super) fn address(&self) -> &str {
-        self.channels.get(self.present.get()).map_or("", |(address, _)| address)
+        self.channels.get(self.present()).map_or("", |(address, _)| address)
+    }
+
+    fn present(&self) -> usize {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// The names of the keys. Not to be held while anything is waited for.
+    pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
+        // What they are does not change, and what they remember is whole at any time.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn channel(&self) -> Option<Channel> {
-        Some(self.channels.get(self.present.get())?.1.clone())
+        Some(self.channels.get(self.present())?.1.clone())
     }
 
     /// The next call goes to another member, unless somebody saw to that already.
     fn turn_away_from(&self, failed: usize) {
-        if self.present.get() == failed && !self.channels.is_empty() {
-            self.present.set((failed + 1) % self.channels.len());
+        if self.present() == failed && !self.channels.is_empty() {
+            let next = (failed + 1) % self.channels.len();
+            self.present.store(next, Ordering::Relaxed);
         }
     }
 
@@ -97,7 +109,7 @@ impl Client {
         what: &'static str,
         call: impl FnOnce(KvClient<Channel>) -> F,
     ) -> Result<T, String> {
-        let present = self.present.get();
+        let present = self.present();
         let channel = self.channel().ok_or_else(|| "no endpoints of etcd".to_owned())?;
         let failed = match timeout(
             self.patience,
@@ -156,7 +168,7 @@ impl Client {
         found: impl Iterator<Item = Option<KeyValue>>,
         at: Revision,
     ) -> Result<Vec<Entry>, String> {
-        let mut keys = self.keys.borrow_mut();
+        let mut keys = self.keys();
         let entries = asked.iter().zip(found).map(|(key, found)| match found {
             Some(found) => match keys.entry(&found) {
                 Ok(Some(entry)) => Ok(entry),
@@ -169,7 +181,7 @@ impl Client {
     }
 
     fn message(&self, asked: &Transaction) -> TxnRequest {
-        let keys = self.keys.borrow();
+        let keys = self.keys();
         let compare = asked.when.iter().map(|(key, revision)| Compare {
             result: CompareResult::Equal.into(),
             target: CompareTarget::Mod.into(),
@@ -199,7 +211,7 @@ impl Client {
     /// breaks, was compacted away, or has fallen behind.
     pub(super) async fn follow(self: Rc<Self>) {
         loop {
-            let present = self.present.get();
+            let present = self.present();
             if let Err(trouble) = self.look_and_watch().await {
                 self.tell(News::Trouble(trouble)).await;
             }
@@ -212,7 +224,7 @@ impl Client {
     }
 
     async fn look_and_watch(&self) -> Result<(), String> {
-        let (key, range_end) = self.keys.borrow().range();
+        let (key, range_end) = self.keys().range();
         let mut at = self.look(key.clone(), range_end.clone()).await?;
         let start_revision = at.saturating_add(1);
         let create = WatchCreateRequest { key, range_end, start_revision, progress_notify: false };
@@ -257,7 +269,7 @@ impl Client {
 
     /// Asks, past the watch, whether something changed that it did not tell.
     async fn check_watch(&self, at: i64) -> Result<(), String> {
-        let (key, range_end) = self.keys.borrow().range();
+        let (key, range_end) = self.keys().range();
         let request = RangeRequest { key, range_end, keys_only: true, ..RangeRequest::default() };
         let started = crate::clock::now();
         let response = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
@@ -287,7 +299,7 @@ impl Client {
                 let is_delete = event.r#type() == EventType::Delete;
                 let Some(found) = event.kv else { continue };
                 if is_delete {
-                    let key = self.keys.borrow().key(&found.key);
+                    let key = self.keys().key(&found.key);
                     let gone = |key| Entry { key, revision: revision(at), value: None };
                     entries.extend(key.map(gone));
                 } else {
@@ -303,9 +315,8 @@ impl Client {
 
     async fn tell_wishes<'a>(&self, found: impl Iterator<Item = &'a KeyValue>) {
         for found in found {
-            if self.keys.borrow().is_wish(&found.key)
-                && let Ok(wish) = Wish::decode(&found.value[..])
-            {
+            let is_wish = self.keys().is_wish(&found.key);
+            if is_wish && let Ok(wish) = Wish::decode(&found.value[..]) {
                 let (key, at) = (found.key.clone(), found.mod_revision);
                 self.tell(News::Wish { key, at, wish }).await;
             }
@@ -358,7 +369,7 @@ impl Client {
     }
 
     fn entries<'a>(&self, found: impl Iterator<Item = &'a KeyValue>) -> Result<Vec<Entry>, String> {
-        let mut keys = self.keys.borrow_mut();
+        let mut keys = self.keys();
         let entry = |found: &KeyValue| match keys.entry(found) {
             Ok(entry) => Ok(entry),
             Err(error) => Err(unreadable(found, &error.to_string())),

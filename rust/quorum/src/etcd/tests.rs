@@ -75,20 +75,14 @@ impl Etcd {
     }
 
     fn operator(&self) -> EtcdOperator {
-        let connect =
-            |address: &String| (address.clone(), transport::endpoint(address, None).unwrap());
-        let endpoints = self.endpoints.iter().map(connect).collect();
-        EtcdOperator::new(endpoints, "/hashroute", CLUSTER, Duration::from_secs(20))
+        let timeout = Duration::from_secs(20);
+        EtcdOperator::new(&self.endpoints, None, "/hashroute", CLUSTER, timeout).unwrap()
     }
 
     fn node(&self, pod: Option<&str>) -> Node {
         Node::start(NodeSettings {
             cluster: CLUSTER.into(),
-            engine: Engine::Etcd {
-                endpoints: self.endpoints.clone(),
-                prefix: "/hashroute".into(),
-                ttl_seconds: 2,
-            },
+            engine: Engine::Etcd { endpoints: self.endpoints.clone(), prefix: "/hashroute".into() },
             voters: Vec::new(),
             listen: None,
             advertise: None,

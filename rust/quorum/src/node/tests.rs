@@ -48,6 +48,7 @@ fn voter(directory: &Path, tls: &TlsSettings) -> (Node, String) {
     let node = Node::start(settings).unwrap();
     let listened = node.address().unwrap().to_owned();
     let operator = Operator::new(OperatorSettings {
+        etcd: None,
         cluster: CLUSTER.into(),
         voters: vec![listened.clone()],
         tls: Some(tls.clone()),

@@ -17,6 +17,7 @@ use crate::wire::{self, voter_id_out, voter_out};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Asked {
     Drain { pod: String },
+    Activate { pod: String },
     Remove { pod: String },
     Reweight { pod: String, weight: f64 },
     Lead { group: String, leader: Option<String> },
@@ -35,6 +36,7 @@ pub(super) fn parse(document: &str) -> Result<Asked, ChangeFailed> {
 pub(super) fn message(asked: &Asked) -> proto::RecordChange {
     let change = match asked {
         Asked::Drain { pod } => Change::Drain(proto::DrainMember { pod: pod.clone() }),
+        Asked::Activate { pod } => Change::Activate(proto::ActivateMember { pod: pod.clone() }),
         Asked::Remove { pod } => Change::Remove(proto::RemoveMember { pod: pod.clone() }),
         Asked::Reweight { pod, weight } => {
             Change::Reweight(proto::ReweightMember { pod: pod.clone(), weight: *weight })

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn operator_of(voters: &[&FakeVoter], timeout: Duration) -> Operator {
     let voters = voters.iter().map(|voter| voter.address.clone()).collect();
     let cluster = CLUSTER.to_owned();
-    Operator::new(OperatorSettings { cluster, voters, tls: None, timeout }).unwrap()
+    Operator::new(OperatorSettings { cluster, voters, etcd: None, tls: None, timeout }).unwrap()
 }
 
 fn operator(voters: &[FakeVoter]) -> Operator {
@@ -68,7 +68,8 @@ fn everybody_is_described_in_the_order_of_the_settings() {
     let mut addresses: Vec<String> = voters.iter().map(|voter| voter.address.clone()).collect();
     addresses.insert(1, silent.clone());
     let cluster = CLUSTER.to_owned();
-    let settings = OperatorSettings { cluster, voters: addresses, tls: None, timeout: PATIENCE };
+    let settings =
+        OperatorSettings { cluster, voters: addresses, etcd: None, tls: None, timeout: PATIENCE };
     let described = Operator::new(settings).unwrap().describe();
     let [first, failed, second, third] = described.try_into().unwrap();
     let (first, second, third) = (first.unwrap(), second.unwrap(), third.unwrap());
@@ -173,7 +174,8 @@ fn nothing_is_founded_unless_all_of_it_can_be() {
     let mut addresses: Vec<String> = voters.iter().map(|voter| voter.address.clone()).collect();
     addresses[1].clone_from(&silent);
     let cluster = CLUSTER.to_owned();
-    let settings = OperatorSettings { cluster, voters: addresses, tls: None, timeout: PATIENCE };
+    let settings =
+        OperatorSettings { cluster, voters: addresses, etcd: None, tls: None, timeout: PATIENCE };
     let failed = found(&Operator::new(settings).unwrap()).unwrap_err();
     assert_eq!(failed.code(), "quorum_unreachable");
     assert!(failed.to_string().contains(&silent), "{failed}");
@@ -273,7 +275,7 @@ fn a_connection_that_ends_after_the_question_leaves_it_open_whether_the_change_i
         let (mut connection, _) = listener.accept().unwrap();
         assert!(connection.read(&mut [0; 1_000]).unwrap() > 0);
     });
-    let settings = OperatorSettings { cluster, voters, tls: None, timeout: PATIENCE };
+    let settings = OperatorSettings { cluster, voters, etcd: None, tls: None, timeout: PATIENCE };
     let operator = Operator::new(settings).unwrap();
     let failed = operator.change(r#"{"drain": {"pod": "a"}}"#).unwrap_err();
     assert_eq!(failed.code(), "change_unknown");
@@ -380,7 +382,8 @@ fn an_operator_shows_a_certificate_where_voters_ask_for_one() {
     let tls = authority.sign("own", &Certificate::default());
     let voter = FakeVoter::with_tls(Some(1), Some(server_tls(&tls).unwrap()));
     let (cluster, voters) = (CLUSTER.to_owned(), vec![voter.address.clone()]);
-    let settings = OperatorSettings { cluster, voters, tls: Some(tls), timeout: PATIENCE };
+    let settings =
+        OperatorSettings { cluster, voters, etcd: None, tls: Some(tls), timeout: PATIENCE };
     let described = Operator::new(settings.clone()).unwrap().describe().pop().unwrap();
     assert_eq!(described.unwrap().voter_id, format!("{:032x}", 1));
     let clear = Operator::new(OperatorSettings { tls: None, ..settings.clone() }).unwrap();

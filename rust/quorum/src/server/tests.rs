@@ -60,7 +60,8 @@ impl Trial {
         let trial = Self::new();
         let voters = vec![trial.node.address().unwrap().to_owned()];
         let timeout = Duration::from_secs(10);
-        let settings = OperatorSettings { cluster: CLUSTER.into(), voters, tls: None, timeout };
+        let settings =
+            OperatorSettings { cluster: CLUSTER.into(), voters, etcd: None, tls: None, timeout };
         let operator = Operator::new(settings).unwrap();
         operator.found(first().view(), LeaseParameters::DEFAULT, &[]).unwrap();
         trial
@@ -318,6 +319,24 @@ fn a_voter_without_a_record_asks_for_it_and_is_founded_once() {
     let status = refused(proto::FoundRequest { version: 9, record: None });
     assert_refused(&status, Code::FailedPrecondition, "same release");
     assert_eq!(trial.node.record(), None);
+}
+
+#[test]
+fn a_voter_of_one_founding_takes_no_other() {
+    let trial = Trial::founded();
+    let record = trial.node.record().unwrap();
+    let codec = crate::wire::Codec::new(CLUSTER.into());
+    let lease = LeaseParameters::TIGHT;
+    let first = |id| {
+        let voters = record.voters().to_vec();
+        hashroute_coordination::Record::first(id, lease, voters, first().view()).unwrap()
+    };
+    let unnamed = codec.record_out(&first(record.cluster()));
+    let other = codec.record_out(&first(crate::wire::cluster_id(CLUSTER, &unnamed)));
+    let request = proto::FoundRequest { version: 1, record: Some(other) };
+    let status = trial.call(|mut client| async move { client.found(request).await.unwrap_err() });
+    assert_refused(&status, Code::FailedPrecondition, "another founding");
+    assert_eq!(trial.node.record(), Some(record));
 }
 
 #[test]

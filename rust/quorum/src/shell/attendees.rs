@@ -31,6 +31,8 @@ pub(super) struct Attendees {
 #[derive(Debug)]
 struct Attendee {
     writer: Writer,
+    /// When it said something last.
+    heard: Duration,
     outbox: Outbox<Result<proto::AttendResponse, Status>>,
     /// Tells whoever reads what the member says that it is over.
     _ended: oneshot::Sender<()>,
@@ -177,8 +179,10 @@ impl Shell {
             )));
         }
         if let Some((number, attendee)) = before.and_then(|it| Some((it, attendees.remove(it)?))) {
-            if attendee.writer != writer && !attendee.outbox.is_abandoned() {
-                attendees.contested.insert(writer.pod.clone(), clock::now());
+            let (now, goes_on) = (clock::now(), !attendee.outbox.is_abandoned());
+            let is_alive = goes_on && now.saturating_sub(attendee.heard) < ALIVE_FOR;
+            if attendee.writer != writer && is_alive {
+                attendees.contested.insert(writer.pod.clone(), now);
             }
             let reason = "another process attends as this pod: if both are alive, stop one of them";
             attendee.outbox.end_with(Err(Status::aborted(reason)));
@@ -190,12 +194,15 @@ impl Shell {
         let (outbox, answers) = outbox(WAITING_MOST);
         let (end, ended) = oneshot::channel();
         attendees.numbers.insert(writer.pod.clone(), number);
-        attendees.by_number.insert(number, Attendee { writer, outbox, _ended: end });
+        attendees
+            .by_number
+            .insert(number, Attendee { writer, heard: clock::now(), outbox, _ended: end });
         Ok(Attending { number, answers, ended })
     }
 
     pub(super) fn attendee_said(&mut self, number: u64, message: attend_request::Message) {
-        let Some(attendee) = self.attendees.by_number.get(&number) else { return };
+        let Some(attendee) = self.attendees.by_number.get_mut(&number) else { return };
+        attendee.heard = clock::now();
         let me = attendee.writer.clone();
         let refused = match message {
             attend_request::Message::Hello(_) => {
@@ -293,6 +300,9 @@ impl Shell {
 
 /// Conversations with members at one time.
 const ATTENDEES_MOST: usize = 1_024;
+
+/// A process that said something within this is taken to be alive: members renew more often.
+const ALIVE_FOR: Duration = Duration::from_secs(1);
 
 /// For so long it is said that two processes attend as one pod.
 const CONTESTED_FOR: Duration = Duration::from_secs(60);

@@ -95,4 +95,4 @@ impl Shell {
 }
 
 /// Routers that follow at one time.
-const FOLLOWERS_MOST: usize = 4_096;
+const FOLLOWERS_MOST: usize = 1_024;

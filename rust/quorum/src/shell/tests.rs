@@ -70,7 +70,8 @@ impl Trial {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (events, queue) = mpsc::channel(16);
         let ((saved, saves), (ends, ended)) = (threads::channel(), threads::channel());
-        let disk = DiskThread::start(Told { saves: saved, ends: ended }, events.clone()).unwrap();
+        let told = Told { saves: saved, ends: ended };
+        let disk = DiskThread::start(told, Priority::Ordinary, events.clone()).unwrap();
         let settings = settings();
         let start = Start {
             address: "voter-1:9010".into(),

@@ -16,12 +16,16 @@ use crate::proto::record_change::Change as Asked;
 pub(crate) fn change_out(change: &Change) -> Option<proto::RecordChange> {
     let change = match change {
         Change::Drain(pod) => Asked::Drain(proto::DrainMember { pod: pod.to_string() }),
+        Change::Activate(pod) => Asked::Activate(proto::ActivateMember { pod: pod.to_string() }),
         Change::Remove(pod) => Asked::Remove(proto::RemoveMember { pod: pod.to_string() }),
         Change::Reweight(pod, weight) => {
             Asked::Reweight(proto::ReweightMember { pod: pod.to_string(), weight: weight.as_f64() })
         }
         Change::Lead { group, leader } => {
             Asked::Lead(proto::LeadGroup { group: group.to_string(), leader: leader.to_string() })
+        }
+        Change::StepDown { group, .. } => {
+            Asked::Lead(proto::LeadGroup { group: group.to_string(), leader: String::new() })
         }
         Change::AddGroup { name, candidates } => Asked::AddGroup(proto::AddGroup {
             name: name.to_string(),
@@ -44,6 +48,7 @@ pub(crate) fn change_in(
 ) -> Result<Change, WireError> {
     Ok(match message.change.as_ref().ok_or(missing("change"))? {
         Asked::Drain(it) => Change::Drain(PodId::new(&it.pod)?),
+        Asked::Activate(it) => Change::Activate(PodId::new(&it.pod)?),
         Asked::Remove(it) => Change::Remove(PodId::new(&it.pod)?),
         Asked::Reweight(it) => Change::Reweight(PodId::new(&it.pod)?, Weight::new(it.weight)?),
         Asked::Lead(it) => lead(it, record)?,

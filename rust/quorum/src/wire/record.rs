@@ -81,6 +81,12 @@ pub(crate) fn voter_in(message: &proto::Voter) -> Result<VoterEntry, WireError> 
     Ok(VoterEntry { id, address: name("voters.address", &message.address)?.to_owned() })
 }
 
+/// Whether records may have this view: what a view alone may be is more.
+pub(crate) fn check_view(view: &View) -> Result<(), WireError> {
+    check_slots(view.parameters().slots())?;
+    view.pods().iter().try_for_each(|pod| pod_in(&pod_out(pod)).map(drop))
+}
+
 /// Text of 1 to 255 bytes.
 pub(super) fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, WireError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
@@ -212,14 +218,19 @@ fn view_out(record: &Record) -> proto::View {
 }
 
 fn view_in(message: &proto::View) -> Result<View, WireError> {
-    if message.slots > SLOTS_MAX {
-        let (field, got) = ("view.slots", u64::from(message.slots));
-        return Err(WireError::Number { field, got, expected: "at most 1048576" });
-    }
+    check_slots(message.slots)?;
     let parameters = Parameters::new(message.slots.into(), message.epsilon, message.seed)?;
     let pods = at_most("view.pods", &message.pods, View::PODS_MAX)?;
     let pods = pods.iter().map(pod_in).collect::<Result<_, _>>()?;
     Ok(View::new(epoch_in("view.epoch", message.epoch)?, parameters, pods)?)
+}
+
+fn check_slots(slots: u32) -> Result<(), WireError> {
+    if slots > SLOTS_MAX {
+        let (field, got) = ("view.slots", u64::from(slots));
+        return Err(WireError::Number { field, got, expected: "at most 1048576" });
+    }
+    Ok(())
 }
 
 fn pod_out(pod: &Pod) -> proto::Pod {

@@ -444,6 +444,19 @@ fn who_steps_down_makes_room_for_the_next_candidate_that_can() {
 }
 
 #[test]
+fn the_next_candidate_is_the_one_after_the_leader_and_not_the_best() {
+    let three = join(&both(), "c", 1);
+    let candidates = ["a", "b", "c"].map(pod).to_vec();
+    let name: std::sync::Arc<str> = std::sync::Arc::from("three");
+    let record = three.next(&Change::AddGroup { name: name.clone(), candidates }).unwrap();
+    let middle = record.next(&Change::Lead { group: name, leader: pod("b") }).unwrap();
+    let lead = proto::LeadGroup { group: "three".to_owned(), leader: String::new() };
+    let asked = proto::record_change::Change::Lead(lead);
+    let read = change(&proto::RecordChange { change: Some(asked) }, &middle);
+    assert!(matches!(read, Ok(Change::Lead { leader, .. }) if leader == pod("c")));
+}
+
+#[test]
 fn changes_that_would_make_a_record_too_large_are_refused() {
     let add = |candidates: usize| {
         let candidates = vec!["a".to_owned(); candidates];

@@ -58,8 +58,14 @@ fn a_release_waits_for_the_writes_under_way() {
     thread::scope(|scope| {
         let drain = scope.spawn(|| one.node().drain(PATIENCE));
         wait("the release begins", || matches!(one.admit(&mine), Err(WriteRefusal::Moving { .. })));
-        assert!(under_way.is_valid(), "what was admitted may end");
-        assert!(other.admit(&mine).is_err(), "nobody else may begin");
+        let granted = || one.node().snapshot().voter.unwrap().grants;
+        let before = granted();
+        wait("time passes, in renewals", || {
+            assert!(under_way.is_valid(), "what was admitted may end");
+            assert!(other.admit(&mine).is_err(), "nobody else may begin");
+            assert!(!drain.is_finished(), "the change waits");
+            granted() > before + 4
+        });
         drop(under_way);
         drain.join().unwrap().unwrap();
     });

@@ -143,7 +143,7 @@ pub(crate) fn operator_settings(hosts: &[&Host]) -> OperatorSettings {
     let voters = addresses(hosts);
     let (cluster, timeout) = (CLUSTER.into(), Duration::from_secs(10));
     let tls = hosts[0].settings.tls.clone();
-    OperatorSettings { cluster, voters, tls, timeout }
+    OperatorSettings { cluster, voters, etcd: None, tls, timeout }
 }
 
 pub(crate) fn found(voters: &[&Host]) -> Record {

@@ -13,6 +13,8 @@ use super::support::{
     unframe, until,
 };
 
+mod streams;
+
 const METHOD: &str = "/test.Service/Method";
 
 /// Two pods, a router before them, and the quorum that names them.
@@ -121,11 +123,12 @@ fn a_write_of_a_group_goes_to_its_leader_and_needs_no_key() {
         .await;
         let mut client = desk.setup.client().await;
         let headers = [("x-hashroute-slot", "5"), ("x-hashroute-group", "other")];
-        for leader in ["pod-0", "pod-1"] {
-            let answer = client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer");
-            assert_eq!(answer.ok().pod(), leader);
-            desk.quorum.fail(leader);
-        }
+        let answer = client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer");
+        assert_eq!(answer.ok().pod(), "pod-0");
+        desk.quorum.fail("pod-0");
+        until("the record counts", || desk.setup.snapshot().epoch == 11).await;
+        let answer = client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer");
+        assert_eq!(answer.ok().pod(), "pod-1");
         let heads = desk.pods[0].heads();
         let got = heads[0].headers();
         assert_eq!(got["x-hashroute-group"], "desk");
@@ -250,7 +253,8 @@ fn when_patience_is_over_the_caller_sees_one_error_with_the_last_refusal() {
             );
             assert_eq!(answer.last("x-hashroute-refusal"), Some(word));
             let [first, second] = desk.received();
-            assert!(second == 0 && (first == 1) == (word == "not-owner"), "{first} {second}");
+            let is_once = first == 1 || word != "not-owner";
+            assert!(second == 0 && first >= 1 && is_once, "{first} {second}");
             assert_eq!(desk.setup.snapshot().writes.given_up, 1);
         }
     });
@@ -437,19 +441,39 @@ fn a_write_at_a_pod_that_was_replaced_is_unknown_after_as_long_as_patience() {
 fn the_deadline_ends_the_search_before_patience_does() {
     run(async {
         let refusing =
-            Pod::start(|call: Call| async move { call.refuse_write("no-lease", None) }).await;
+            Pod::start(|call: Call| async move { call.refuse_write("not-owner", None) }).await;
         let desk = Desk::new(refusing, Pod::echo().await, |_| {}).await;
         let key = desk.quorum.key_of("pod-0");
         let headers = [("x-hashroute-key", key.as_str()), ("grpc-timeout", "80m")];
         let mut client = desk.setup.client().await;
-        let answer = client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer");
+        let answer = loop {
+            let answer = client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer");
+            // On a machine that stands still the deadline passes before the pod has refused.
+            if answer.last("x-hashroute-refusal").is_some() {
+                break answer;
+            }
+            answer.error("4", "unknown");
+        };
         answer.error("4", "not-applied");
-        assert_eq!(answer.last("x-hashroute-refusal"), Some("no-lease"));
+        assert_eq!(answer.last("x-hashroute-refusal"), Some("not-owner"));
+    });
+}
+
+#[test]
+fn a_write_that_is_sent_again_tells_its_pod_the_time_that_is_left() {
+    run(async {
+        let pods = [Pod::refusing(&["moving", "moving"]).await, Pod::echo().await];
+        let [first, second] = pods;
+        let desk = Desk::new(first, second, |_| {}).await;
+        let key = desk.quorum.key_of("pod-0");
+        let headers = [("x-hashroute-key", key.as_str()), ("grpc-timeout", "30S")];
+        let mut client = desk.setup.client().await;
+        client.call(METHOD, &headers, &frame(b"m")).await.expect("an answer").ok();
         let heads = desk.pods[0].heads();
         let timeouts = heads.iter().map(|head| head.headers()["grpc-timeout"].clone());
         let timeouts: Vec<_> = timeouts.collect();
-        assert_eq!(timeouts[0], "80m");
-        assert!(timeouts[1..].iter().all(|timeout| timeout != "80m"), "{timeouts:?}");
+        assert_eq!((timeouts.len(), &timeouts[0]), (3, &"30S".parse().expect("a value")));
+        assert!(timeouts[1..].iter().all(|timeout| timeout != "30S"), "{timeouts:?}");
     });
 }
 
@@ -484,66 +508,6 @@ fn an_owner_that_does_not_answer_its_probes_is_sent_nothing() {
         desk.quorum.fail("pod-0");
         assert_eq!(answer.await.expect("a task").ok().pod(), "pod-1");
         assert_eq!(desk.received(), [0, 1]);
-    });
-}
-
-#[test]
-fn a_stream_of_messages_is_sent_again_as_long_as_it_is_at_hand() {
-    run(async {
-        let desk = Desk::new(Pod::refusing(&["behind"]).await, Pod::echo().await, |options| {
-            options.retry["buffer_bytes"] = json!(1000);
-        })
-        .await;
-        let key = desk.quorum.key_of("pod-0");
-        let headers = [("x-hashroute-key", key.as_str())];
-        let mut client = desk.setup.client().await;
-        let (response, mut to) = client.open(METHOD, &headers).await;
-        for _ in 0..3 {
-            to.send_data(frame(&[1; 100]).into(), false).expect("an open stream");
-        }
-        until("it was sent again", || desk.pods[0].received() == 2).await;
-        to.send_data(frame(&[2; 5000]).into(), true).expect("an open stream");
-        let answer = Answer::read(response).await.expect("an answer").ok();
-        assert_eq!(answer.body.len(), 3 * 105 + 5005);
-    });
-}
-
-#[test]
-fn a_stream_that_is_not_at_hand_any_more_is_refused_and_says_that_nothing_was_applied() {
-    run(async {
-        let refuse = Rc::new(Notify::new());
-        let told = Rc::clone(&refuse);
-        let late = Pod::start(move |mut call: Call| {
-            let told = Rc::clone(&told);
-            async move {
-                // It reads what comes, so that the router has passed it on.
-                let mut bytes = 0;
-                while bytes < 2000 {
-                    let Some(Ok(chunk)) = call.body.data().await else { return };
-                    bytes += chunk.len();
-                    let _gone = call.body.flow_control().release_capacity(chunk.len());
-                }
-                told.notified().await;
-                call.refuse_write("moving", None);
-            }
-        })
-        .await;
-        let desk = Desk::new(late, Pod::echo().await, |options| {
-            options.retry["buffer_bytes"] = json!(1000);
-        })
-        .await;
-        let key = desk.quorum.key_of("pod-0");
-        let headers = [("x-hashroute-key", key.as_str())];
-        let mut client = desk.setup.client().await;
-        let (response, mut to) = client.open(METHOD, &headers).await;
-        to.send_data(Bytes::from(frame(&[1; 2000])), false).expect("an open stream");
-        until("the pod has it", || desk.pods[0].received() == 1).await;
-        refuse.notify_one();
-        let answer = Answer::read(response).await.expect("an answer");
-        let text = answer.error("14", "not-applied");
-        assert!(text.contains("retry.buffer_bytes"), "{text}");
-        assert_eq!(answer.last("x-hashroute-refusal"), Some("moving"));
-        assert_eq!(desk.received(), [1, 0]);
     });
 }
 

@@ -319,7 +319,7 @@ fn start(quorum: &Arc<FakeQuorum>, change: impl FnOnce(&mut Value)) -> Sidecar {
         "routes": [],
         "zmq": {
             "key_frame": 0, "idempotent": false, "envelope": "delimited",
-            "request_timeout_ms": 20000, "message_bytes_max": 100_000, "on_missing": "reject",
+            "request_timeout_ms": 60000, "message_bytes_max": 100_000, "on_missing": "reject",
         },
         "health": {"interval_ms": 50, "timeout_ms": 5000, "probe": "grpc", "service": ""},
         "load": {"c": 1.25, "floor": 16},
@@ -330,7 +330,7 @@ fn start(quorum: &Arc<FakeQuorum>, change: impl FnOnce(&mut Value)) -> Sidecar {
             "connections_max": 100, "requests_max": 1000, "header_list_bytes": 65536,
             "handshake_timeout_ms": 10000, "keepalive_ms": 10000, "stream_window_bytes": 65536,
         },
-        "writes": {"patience_ms": 20000},
+        "writes": {"patience_ms": 60000},
     });
     change(&mut document);
     let settings = Settings::from_json(&document.to_string()).expect("settings");

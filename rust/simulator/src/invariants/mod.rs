@@ -3,6 +3,9 @@
 //! The observer sees everything: true time, every disk, every message. It keeps books of its own
 //! and never asks a state machine what that believes, except whether it would admit a write.
 
+mod chosen;
+mod guard_terms;
+mod lease_held;
 mod nothing_forgotten;
 mod one_record;
 mod one_writer;
@@ -12,7 +15,6 @@ mod stale_routes;
 mod store_order;
 mod votes_and_grants;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use hashroute_coordination::{Bug, Change, Record, Resource, VoterState, WriteTag
 use hashroute_core::Epoch;
 
 use crate::world::Effect;
+use chosen::Chosen;
 
 /// A promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ pub enum Invariant {
     OneRecord,
     /// No write is admitted by one who may have been replaced.
     OneWriter,
+    /// The terms under which guards admit writes of a resource never fall.
+    GuardTerms,
     /// A store sees no term fall, and each term's writes are its owner's.
     StoreOrder,
     /// The agreed changes are one history, in the order of real time.
@@ -38,6 +43,8 @@ pub enum Invariant {
     Releases,
     /// A voter votes only when what it granted has run out, and grants nothing against its vote.
     VotesAndGrants,
+    /// Who admits a write holds a lease.
+    LeaseHeld,
     /// A lease ends before the guards of a majority do.
     LeasesWithinGuards,
     /// No promise, vote or record is forgotten.
@@ -55,6 +62,7 @@ impl Invariant {
             self,
             Self::OneRecord
                 | Self::OneWriter
+                | Self::GuardTerms
                 | Self::StoreOrder
                 | Self::Register
                 | Self::StaleRoutes
@@ -86,14 +94,23 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Who admitted a write, by which record, and its number.
+pub(crate) struct Admission<'a> {
+    pub(crate) writer: &'a Writer,
+    pub(crate) record: &'a Record,
+    pub(crate) number: u64,
+}
+
 /// Everything that an all-seeing observer knows.
 pub(crate) struct Observed {
     pub(crate) bug: Option<Bug>,
     /// Whether only what users would see is checked.
     visible_only: bool,
     /// The record chosen for each epoch, from the first one on.
-    chosen: BTreeMap<Epoch, Record>,
+    chosen: Chosen,
     votes: one_record::Votes,
+    guard_terms: guard_terms::Terms,
+    leases: lease_held::Leases,
     store: store_order::Store,
     grants: votes_and_grants::Grants,
     disks: nothing_forgotten::Disks,
@@ -107,8 +124,10 @@ impl Observed {
         Self {
             bug,
             visible_only,
-            chosen: BTreeMap::from([(genesis.epoch(), genesis)]),
+            chosen: Chosen::new(genesis),
             votes: one_record::Votes::default(),
+            guard_terms: guard_terms::Terms::default(),
+            leases: lease_held::Leases::default(),
             store: store_order::Store::default(),
             grants: votes_and_grants::Grants::default(),
             disks: nothing_forgotten::Disks::default(),
@@ -119,20 +138,16 @@ impl Observed {
     }
 
     pub(crate) fn genesis(&self) -> &Record {
-        let Some((_, record)) = self.chosen.first_key_value() else {
-            unreachable!("has the first")
-        };
-        record
+        self.chosen.genesis()
     }
 
     pub(crate) fn latest(&self) -> &Record {
-        let Some((_, record)) = self.chosen.last_key_value() else { unreachable!("has the first") };
-        record
+        self.chosen.latest()
     }
 
     /// The latest record, and the one before it.
     pub(crate) fn last_two(&self) -> impl Iterator<Item = &Record> {
-        self.chosen.values().rev().take(2)
+        self.chosen.last_two()
     }
 
     /// A voter's state is on its disk.
@@ -168,10 +183,12 @@ impl Observed {
     /// The process of this writer has renounced.
     pub(crate) fn renounced(&mut self, writer: &Writer) {
         self.grants.renounced(writer);
+        self.leases.renounced(writer);
     }
 
     /// The lease of `writer`, who goes by `record`, now ends at this true time.
     pub(crate) fn lease_grew(&mut self, writer: &Writer, record: &Record, end: Duration) {
+        self.leases.grew(writer, end);
         let violation = votes_and_grants::lease_grew(&self.grants, writer, record, end);
         self.note(violation);
     }
@@ -196,25 +213,34 @@ impl Observed {
         self.note(violation);
     }
 
-    /// A guard admitted a write with this tag.
+    /// A guard admitted a write with this tag, under this term.
     pub(crate) fn admitted(
         &mut self,
-        writer: &Writer,
-        record: &Record,
+        now: Duration,
+        by: &Admission<'_>,
         resource: &Resource,
         tag: WriteTag,
-        effect: u64,
+        term: Epoch,
     ) {
+        let Admission { writer, record, number } = *by;
         let violation = one_writer::admitted(&self.chosen, writer, record, resource);
+        self.note(violation);
+        let violation = self.guard_terms.admitted(resource, term);
+        self.note(violation);
+        let violation = self.leases.admitted(now, writer, resource);
         self.note(violation);
         let violation = stale_routes::admitted(record, resource, tag);
         self.note(violation);
-        let violation = self.releases.admitted(writer, resource, effect);
+        let violation = self.releases.admitted(writer, resource, number);
         self.note(violation);
     }
 
     /// What a writer that goes by `record` owns by it, and later records give to others.
-    pub(crate) fn lost(&self, writer: &Writer, record: &Record) -> Vec<Resource> {
+    pub(crate) fn lost<'a>(
+        &'a self,
+        writer: &'a Writer,
+        record: &'a Record,
+    ) -> impl Iterator<Item = Resource> + 'a {
         one_writer::lost(&self.chosen, writer, record)
     }
 

@@ -26,7 +26,7 @@ impl Releases {
             // Another record was decided meanwhile.
             return None;
         }
-        let lost = |resource: &Resource| record.owner(resource).as_ref() != Some(writer);
+        let lost = |resource: &Resource| record.writer_of(resource) != Some(writer);
         let left = self.under_way.values().find(|(by, resource)| by == writer && lost(resource));
         let violation = left.map(|(_, resource)| {
             broken(format!("{writer:?} released {resource:?} with a write of it under way"))
@@ -59,7 +59,7 @@ impl Releases {
         let lost = standing.any(|(by, record)| {
             by == writer
                 && Some(record.epoch()) > decided
-                && record.owner(resource).as_ref() != Some(writer)
+                && record.writer_of(resource) != Some(writer)
         });
         lost.then(|| broken(format!("{writer:?} released {resource:?} and admits a write of it")))
     }

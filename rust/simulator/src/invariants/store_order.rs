@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use hashroute_coordination::{Record, Resource};
+use hashroute_coordination::Resource;
 use hashroute_core::Epoch;
 
+use super::chosen::Chosen;
 use super::{Invariant, Violation};
 use crate::world::Effect;
 
@@ -17,7 +18,7 @@ pub(crate) struct Store(BTreeMap<Resource, Epoch>);
 /// An effect arrives. A fenced store refuses one with a lower term than it has seen.
 pub(crate) fn arrived(
     store: &mut Store,
-    chosen: &BTreeMap<Epoch, Record>,
+    chosen: &Chosen,
     effect: &Effect,
     fenced: bool,
 ) -> Option<Violation> {
@@ -28,7 +29,7 @@ pub(crate) fn arrived(
         return (!fenced).then(|| Violation::new(Invariant::StoreOrder, seen));
     }
     *highest = *term;
-    let owner = chosen.get(term).and_then(|record| record.owner(resource));
+    let owner = chosen.get(*term).and_then(|record| record.owner(resource));
     if owner.as_ref() == Some(writer) {
         return None;
     }

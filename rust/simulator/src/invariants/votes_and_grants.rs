@@ -8,18 +8,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hashroute_coordination::{Record, VoterId, VoterState, Writer};
+use hashroute_coordination::{Incarnation, Record, VoterId, VoterState, Writer};
 
 use super::{Invariant, Violation};
 
 /// Until when each voter has to guard each writer.
 #[derive(Default)]
 pub(crate) struct Grants {
-    until: BTreeMap<(VoterId, Writer), Duration>,
+    /// By process. Two pods never draw the same number, and numbers are quick to compare.
+    until: BTreeMap<Incarnation, Vec<(VoterId, Duration)>>,
     renounced: BTreeSet<Writer>,
 }
 
 impl Grants {
+    fn until(&self, voter: VoterId, writer: &Writer) -> Option<Duration> {
+        let voters = self.until.get(&writer.incarnation)?.iter();
+        voters.filter(|(id, _)| *id == voter).map(|(_, until)| *until).max()
+    }
+
     pub(crate) fn renounced(&mut self, writer: &Writer) {
         self.renounced.insert(writer.clone());
     }
@@ -32,8 +38,11 @@ pub(crate) fn granted(
     writer: &Writer,
     until: Duration,
 ) -> Option<Violation> {
-    let known = grants.until.entry((state.id, writer.clone())).or_insert(until);
-    *known = (*known).max(until);
+    let voters = grants.until.entry(writer.incarnation).or_default();
+    match voters.iter_mut().find(|(id, _)| *id == state.id) {
+        Some((_, known)) => *known = until.max(*known),
+        None => voters.push((state.id, until)),
+    }
     let (ballot, accepted) = state.accepted.as_ref()?;
     let ended = accepted.voters() != state.installed.voters()
         || state.installed.losers(accepted).contains(writer);
@@ -52,9 +61,8 @@ pub(crate) fn votes(
     let losers = state.installed.losers(record).into_iter();
     let mut live =
         losers.filter(|writer| !released.contains(writer) && !grants.renounced.contains(writer));
-    let guarded = live.find(|writer| {
-        grants.until.get(&(state.id, writer.clone())).is_some_and(|until| *until > now)
-    })?;
+    let guarded =
+        live.find(|writer| grants.until(state.id, writer).is_some_and(|until| until > now))?;
     let seen = format!("voter {} voted while it had to guard {guarded:?}", state.id.0);
     Some(Violation::new(Invariant::VotesAndGrants, seen))
 }
@@ -66,9 +74,7 @@ pub(crate) fn lease_grew(
     record: &Record,
     end: Duration,
 ) -> Option<Violation> {
-    let outlasts = |voter: VoterId| {
-        grants.until.get(&(voter, writer.clone())).is_some_and(|until| *until >= end)
-    };
+    let outlasts = |voter| grants.until(voter, writer).is_some_and(|until| until >= end);
     let guarding = record.voters().iter().filter(|entry| outlasts(entry.id)).count();
     if guarding >= record.majority() {
         return None;

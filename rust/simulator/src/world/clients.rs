@@ -7,6 +7,17 @@ use hashroute_core::Epoch;
 
 use super::event::Event;
 use super::{Place, Role, World};
+use crate::invariants::Admission;
+
+/// A write on its way to a pod.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    router: usize,
+    resource: Resource,
+    tag: WriteTag,
+    /// How often it may be sent again.
+    resends: u8,
+}
 
 /// A write on its way from the guard that admitted it to the store.
 #[derive(Clone, Debug)]
@@ -30,30 +41,53 @@ impl World {
             }
         }
         let resource = self.any_resource();
-        let belief = &self.beliefs[client];
-        let (Some(owner), Some(term)) = (belief.owner(&resource), belief.term(&resource)) else {
+        self.route(client, resource, self.plan.resends);
+    }
+
+    /// A router sends a write where it believes that its owner is.
+    fn route(&mut self, router: usize, resource: Resource, resends: u8) {
+        let belief = &self.beliefs[router];
+        let (Some(owner), Some(term)) = (belief.writer_of(&resource), belief.term(&resource))
+        else {
             return;
         };
         let tag = WriteTag { epoch: belief.epoch(), term };
+        let owner = owner.pod.clone();
         let target = if self.dice.per_mille(self.plan.misrouted_per_mille) {
             Some(self.any_member())
+        } else if self.twins.is_empty() {
+            self.place_of_pod(&owner)
         } else {
-            self.place_of_pod(&owner.pod)
+            let places: Vec<Place> = self.places_of_pod(&owner).collect();
+            self.dice.pick(&places).copied()
         };
         if let Some(place) = target {
             let delay = self.delay();
-            self.push(delay, Event::WriteArrives { place, resource, tag });
+            let write = Write { router, resource, tag, resends };
+            self.push(delay, Event::WriteArrives { place, write });
         }
     }
 
-    pub(super) fn write_arrives(&mut self, place: Place, resource: Resource, tag: WriteTag) {
+    pub(super) fn write_arrives(&mut self, place: Place, write: Write) {
         let process = &mut self.processes[place];
         let (now, boot) = (process.clock.local(self.now), process.boot);
         let Role::Member(member) = &mut process.role else { return };
         let Some(running) = &member.running else { return };
-        let Ok(term) = running.admit(now, &resource, tag) else { return };
-        let (writer, number) = (running.writer().clone(), self.queued);
-        self.observed.admitted(&writer, running.record(), &resource, tag, number);
+        let Write { router, resource, tag, resends } = write;
+        let Ok(term) = running.admit(now, &resource, tag) else {
+            if resends > 0 {
+                // The refusal tells the router what the pod goes by, if that is newer.
+                let known = running.record();
+                if known.epoch() > self.beliefs[router].epoch() {
+                    self.beliefs[router] = known.clone();
+                }
+                self.route(router, resource, resends - 1);
+            }
+            return;
+        };
+        let (writer, number) = (running.writer().clone(), self.queue.pushed());
+        let admission = Admission { writer: &writer, record: running.record(), number };
+        self.observed.admitted(self.now, &admission, &resource, tag, term);
         member.under_way.insert(number);
         let delay = self.dice.between(Duration::ZERO, self.plan.effect_most);
         let effect = Effect { number, resource, term, writer };

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Ballot, Bug, Change, Incarnation, Member, MemberAction, Record, ToPeer, WriteTag,
+    Ballot, Bug, Change, Incarnation, Member, MemberAction, Record, Resource, ToPeer, WriteTag,
 };
 use hashroute_core::{Pod, PodId};
 
+use super::event::Event;
 use super::{Place, Role, World};
 
 pub(super) struct MemberProcess {
     pub(super) pod: Pod,
+    /// Whether it runs beside the pod's own process.
+    pub(super) is_twin: bool,
+    has_run: bool,
     pub(super) running: Option<Member>,
     /// Admitted writes that have not ended, by number.
     pub(super) under_way: BTreeSet<u64>,
@@ -28,6 +32,8 @@ impl MemberProcess {
     pub(super) fn new(pod: Pod, known: Record) -> Self {
         Self {
             pod,
+            is_twin: false,
+            has_run: false,
             running: None,
             under_way: BTreeSet::new(),
             last_incarnation: None,
@@ -35,6 +41,12 @@ impl MemberProcess {
             quiescing: Vec::new(),
             asked_in: BTreeMap::new(),
         }
+    }
+
+    /// Another process of the same pod, that knows where the cluster began.
+    pub(super) fn twin(&self, known: &Record) -> Self {
+        let twin = Self::new(self.pod.clone(), known.clone());
+        Self { is_twin: true, last_incarnation: self.last_incarnation, ..twin }
     }
 }
 
@@ -44,16 +56,17 @@ impl World {
         let (planted, process) = (self.planted, &mut self.processes[place]);
         let now = process.clock.local(self.now);
         let Role::Member(member) = &mut process.role else { return };
-        if member.running.is_some() {
+        if member.running.is_some() || (member.is_twin && member.has_run) {
             return;
         }
+        member.has_run = true;
         let reused = member.last_incarnation.filter(|_| planted.has(Bug::IncarnationReused));
         let incarnation = reused.unwrap_or(fresh);
         member.last_incarnation = Some(incarnation);
         let (pod, known) = (member.pod.clone(), member.known.clone());
         member.running = Some(Member::new(pod, incarnation, known, now, planted));
         process.boot += 1;
-        process.wake_at = Duration::MAX;
+        process.alarm = None;
     }
 
     /// Effects that have not left the process never will; those that have may still arrive.
@@ -73,14 +86,23 @@ impl World {
         let clock = self.processes[place].clock;
         let Role::Member(process) = &mut self.processes[place].role else { return };
         let Some(member) = &mut process.running else { return };
-        let before = member.lease().end();
+        let (before, took_part) = (member.lease().end(), member.takes_part());
         let actions = act(member, clock.local(self.now));
+        let is_over = took_part && !member.takes_part();
         if let Some(end) = member.lease().end().filter(|end| Some(*end) != before) {
             // The first instant at which it is over: it is valid at every one before.
             let end = clock.when(end);
             self.observed.lease_grew(member.writer(), member.record(), end);
         }
-        self.carry_out_member(place, actions);
+        if !actions.is_empty() {
+            self.carry_out_member(place, actions);
+        }
+        if is_over {
+            // It renounced, its pod was removed, or is another process's: its supervisor ends it
+            // after a moment, and starts the next one.
+            let lives = self.dice.between(Duration::ZERO, Duration::from_millis(300));
+            self.push(lives, Event::Crash { place });
+        }
         self.schedule_wake(place);
     }
 
@@ -91,11 +113,11 @@ impl World {
         for action in actions {
             match action {
                 MemberAction::ToVoter(to, message) => {
-                    self.member_says_to_voter(place, &writer.pod, to, &message);
+                    self.member_says_to_voter(place, &writer.pod, to, message);
                 }
                 MemberAction::ToPeer(to, message) => {
                     self.observe_release(place, &message);
-                    self.member_says_to_peer(place, &writer.pod, &to, &message);
+                    self.member_says_to_peer(place, &writer.pod, &to, message);
                 }
                 MemberAction::Installed(record) => {
                     self.observed.installed(&writer, &record);
@@ -106,7 +128,7 @@ impl World {
                 }
                 MemberAction::Quiesce(record) => {
                     if let Role::Member(process) = &mut self.processes[place].role {
-                        process.quiescing.push((self.queued, record));
+                        process.quiescing.push((self.queue.pushed(), record));
                     }
                     self.quiesce(place);
                 }
@@ -139,6 +161,9 @@ impl World {
     /// Says every release whose writes have ended.
     pub(super) fn quiesce(&mut self, place: Place) {
         let Role::Member(process) = &mut self.processes[place].role else { return };
+        if process.quiescing.is_empty() {
+            return;
+        }
         let oldest = process.under_way.first().copied().unwrap_or(u64::MAX);
         let ended = process.quiescing.extract_if(.., |(below, _)| oldest >= *below);
         let ended: Vec<_> = ended.collect();
@@ -167,23 +192,25 @@ impl World {
     pub(super) fn probe(&mut self, place: Place) {
         let Role::Member(process) = &self.processes[place].role else { return };
         let Some(member) = &process.running else { return };
-        let (record, now) = (member.record(), self.processes[place].clock.local(self.now));
-        let sound = self.observed.bug.is_none();
-        if record.epoch() >= self.observed.latest().epoch()
-            || (sound && !member.lease().is_valid(now))
-        {
+        let record = member.record();
+        if record.epoch() >= self.observed.latest().epoch() {
             return;
         }
-        let (writer, record) = (member.writer().clone(), record.clone());
-        let admits = |resource: &_| {
+        let now = self.processes[place].clock.local(self.now);
+        let sound = self.observed.bug.is_none();
+        if sound && !member.lease().is_valid(now) {
+            return;
+        }
+        let admits = |resource: &Resource| {
             let term = record.term(resource);
             term.is_some_and(|term| {
                 let tag = WriteTag { epoch: record.epoch(), term };
                 member.admit(now, resource, tag).is_ok()
             })
         };
-        let kept = self.observed.lost(&writer, &record).into_iter().find(admits);
+        let kept = self.observed.lost(member.writer(), record).find(admits);
         if let Some(resource) = kept {
+            let (writer, record) = (member.writer().clone(), record.clone());
             self.observed.would_admit(&writer, &record, &resource);
         }
     }

@@ -14,11 +14,10 @@ impl World {
         from: Place,
         me: &PodId,
         to: VoterId,
-        message: &ToVoter,
+        message: ToVoter,
     ) {
         let Some(place) = self.place_of_voter(to) else { return };
-        let event = || Event::ToVoter { place, from: me.clone(), message: message.clone() };
-        self.send(from, place, event);
+        self.send(from, place, Event::ToVoter { place, from: me.clone(), message });
     }
 
     pub(super) fn member_says_to_peer(
@@ -26,29 +25,41 @@ impl World {
         from: Place,
         me: &PodId,
         to: &PodId,
-        message: &ToPeer,
+        message: ToPeer,
     ) {
-        let Some(place) = self.place_of_pod(to) else { return };
-        let event = || Event::ToPeer { place, from: me.clone(), message: message.clone() };
-        self.send(from, place, event);
+        if self.twins.is_empty() {
+            let Some(place) = self.place_of_pod(to) else { return };
+            return self.send(from, place, Event::ToPeer { place, from: me.clone(), message });
+        }
+        for place in self.places_of_pod(to) {
+            let (from_pod, message) = (me.clone(), message.clone());
+            self.send(from, place, Event::ToPeer { place, from: from_pod, message });
+        }
     }
 
-    pub(super) fn voter_says(&mut self, from: Place, to: &PodId, message: &FromVoter) {
+    pub(super) fn voter_says(&mut self, from: Place, to: &PodId, message: FromVoter) {
         let Role::Voter(voter) = &self.processes[from].role else { return };
         let by = voter.id;
-        let Some(place) = self.place_of_pod(to) else { return };
-        self.send(from, place, || Event::FromVoter { place, by, message: message.clone() });
+        if self.twins.is_empty() {
+            let Some(place) = self.place_of_pod(to) else { return };
+            return self.send(from, place, Event::FromVoter { place, by, message });
+        }
+        for place in self.places_of_pod(to) {
+            let message = message.clone();
+            self.send(from, place, Event::FromVoter { place, by, message });
+        }
     }
 
-    fn send(&mut self, from: Place, to: Place, event: impl Fn() -> Event) {
+    fn send(&mut self, from: Place, to: Place, event: Event) {
         if self.cut[from][to] || self.one_in(self.plan.loss_per_mille) {
             return;
         }
-        let copies = if self.one_in(self.plan.duplicates_per_mille) { 2 } else { 1 };
-        for _ in 0..copies {
+        if self.one_in(self.plan.duplicates_per_mille) {
             let delay = self.delay();
-            self.push(delay, event());
+            self.push(delay, event.clone());
         }
+        let delay = self.delay();
+        self.push(delay, event);
     }
 
     /// How long a message takes.
@@ -63,6 +74,16 @@ impl World {
     /// Whether a fault of this chance in a thousand happens now. None does once all is healed.
     fn one_in(&mut self, per_mille: usize) -> bool {
         !self.healed && self.dice.per_mille(per_mille)
+    }
+
+    /// One process does not hear the other any more.
+    pub(crate) fn cut_one_way(&mut self, from: Place, to: Place) {
+        self.cut[from][to] = true;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mend_one_way(&mut self, from: Place, to: Place) {
+        self.cut[from][to] = false;
     }
 
     /// Nobody hears this process any more.

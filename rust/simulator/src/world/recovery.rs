@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashroute_coordination::{Record, Resource, WriteTag};
+use hashroute_coordination::{Member, Record, Resource, WriteTag};
 use hashroute_core::{PodState, Slot};
 
 use super::{Place, Role, World};
@@ -17,8 +17,15 @@ impl World {
         self.healed = true;
         self.plan.delay_most = self.plan.delay_most.min(Duration::from_millis(2));
         self.plan.effect_most = self.plan.effect_most.min(Duration::from_millis(5));
-        self.plan.sync_most = self.plan.sync_most.min(Duration::from_millis(2));
+        if !self.plan.slow_disks {
+            self.plan.sync_most = self.plan.sync_most.min(Duration::from_millis(2));
+        }
+        self.plan.down_most = self.plan.down_most.min(Duration::from_millis(30));
         self.mend();
+        let twins: Vec<Place> = self.twins.iter().map(|(_, place)| *place).collect();
+        if self.dice.per_mille(700) {
+            twins.into_iter().for_each(|place| self.crash(place));
+        }
         for place in 0..self.processes.len() {
             self.processes[place].paused_until = self.now;
             self.start(place);
@@ -59,7 +66,7 @@ impl World {
     /// still be under way.
     pub(super) fn run_to_recovery(&mut self) -> Result<(), Violation> {
         let mut waiting: Option<Vec<Resource>> = None;
-        let mut end = self.plan.heal_at + FIRST_LOOK;
+        let mut end = self.plan.look_at;
         while end <= self.plan.end_at {
             while self.advance(end)? {}
             let latest = self.observed.latest().clone();
@@ -90,25 +97,29 @@ impl World {
     /// Where a write of the resource, routed by this record, would be admitted now.
     pub(crate) fn writer_of(&self, record: &Record, resource: &Resource) -> Option<Place> {
         let tag = WriteTag { epoch: record.epoch(), term: record.term(resource)? };
-        let place = self.place_of_pod(&record.owner(resource)?.pod)?;
+        let pod = &record.writer_of(resource)?.pod;
+        if self.twins.is_empty() {
+            return self.place_of_pod(pod).filter(|place| self.admits(*place, resource, tag));
+        }
+        self.places_of_pod(pod).find(|place| self.admits(*place, resource, tag))
+    }
+
+    fn admits(&self, place: Place, resource: &Resource, tag: WriteTag) -> bool {
         let process = &self.processes[place];
-        let Role::Member(member) = &process.role else { return None };
+        let Role::Member(member) = &process.role else { return false };
         let now = process.clock.local(self.now);
-        let paused = process.paused_until > self.now;
-        let admitted = member.running.as_ref()?.admit(now, resource, tag).is_ok();
-        (admitted && !paused).then_some(place)
+        let is_paused = process.paused_until > self.now;
+        let running = member.running.as_ref();
+        !is_paused && running.is_some_and(|it| it.admit(now, resource, tag).is_ok())
     }
 
     /// Whether the member at this place would admit a write of the resource, routed by what it
     /// goes by itself.
     pub(crate) fn admitting(&self, resource: &Resource, place: Place) -> bool {
         let Role::Member(member) = &self.processes[place].role else { return false };
-        let Some(running) = &member.running else { return false };
-        let (record, now) = (running.record(), self.processes[place].clock.local(self.now));
+        let Some(record) = member.running.as_ref().map(Member::record) else { return false };
         let Some(term) = record.term(resource) else { return false };
-        let tag = WriteTag { epoch: record.epoch(), term };
-        let paused = self.processes[place].paused_until > self.now;
-        !paused && running.admit(now, resource, tag).is_ok()
+        self.admits(place, resource, WriteTag { epoch: record.epoch(), term })
     }
 
     /// What every process goes by, for a person.
@@ -119,10 +130,12 @@ impl World {
                 Role::Voter(voter) => Self::describe_voter(voter),
                 Role::Member(member) => match &member.running {
                     Some(running) => format!(
-                        "{}: epoch {}, lease {}, {running:?}",
+                        "{}: epoch {}, lease {}, heard since {:?}, takes part {}",
                         member.pod.id,
                         running.record().epoch(),
                         running.lease().is_valid(now),
+                        running.lease().heard_since(),
+                        running.takes_part(),
                     ),
                     None => format!("{}: not running", member.pod.id),
                 },
@@ -140,7 +153,5 @@ fn all_drained(latest: &Record) -> bool {
         && pods.iter().any(|pod| pod.state == PodState::Draining)
 }
 
-/// By then the lease has ended of whoever the lasting fault has struck.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// So often it is looked whether resources are writable.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);

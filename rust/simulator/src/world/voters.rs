@@ -18,9 +18,14 @@ pub(super) struct VoterProcess {
     pub(super) disk: Option<VoterState>,
     /// Whether it had a disk and lost it: then it never comes back under its name.
     pub(super) lost: bool,
-    /// Writes to the disk under way, oldest first, and what waits behind each.
+    /// States on their way to the disk, oldest first, and what waits behind each.
     syncing: VecDeque<Syncing>,
-    last_sync: Duration,
+    /// How many of them are being written now, by one sync; the others wait for the next.
+    in_sync: usize,
+    /// What its clock read when it last handled something.
+    read_at: Duration,
+    /// The time that it was told with that.
+    dated: Duration,
     /// Whether it started when the cluster was under way already.
     newcomer: bool,
 }
@@ -39,7 +44,9 @@ impl VoterProcess {
             disk,
             lost: false,
             syncing: VecDeque::new(),
-            last_sync: Duration::ZERO,
+            in_sync: 0,
+            read_at: Duration::ZERO,
+            dated: Duration::ZERO,
         }
     }
 }
@@ -62,8 +69,9 @@ impl World {
         }
         self.observed.voter_starts(&disk);
         voter.running = Some(Voter::with_planted(disk, now, planted));
+        voter.read_at = now;
         process.boot += 1;
-        process.wake_at = Duration::MAX;
+        process.alarm = None;
     }
 
     /// Of the writes to the disk that were under way, the first few are durable and the others are
@@ -72,7 +80,8 @@ impl World {
     pub(super) fn crash_voter(&mut self, place: Place) {
         let Role::Voter(voter) = &mut self.processes[place].role else { return };
         voter.running = None;
-        let survive = self.dice.below(voter.syncing.len() + 1);
+        let survive = self.dice.below(voter.in_sync + 1);
+        voter.in_sync = 0;
         for (index, Syncing { state, .. }) in voter.syncing.drain(..).enumerate() {
             if index < survive {
                 self.observed.durable(&state);
@@ -94,7 +103,9 @@ impl World {
         let now = self.processes[place].clock.local(self.now);
         let Role::Voter(process) = &mut self.processes[place].role else { return };
         let Some(voter) = &mut process.running else { return };
-        let actions = act(voter, now);
+        let read_before = std::mem::replace(&mut process.read_at, now);
+        process.dated = if self.planted.has(Bug::ClockReadEarly) { read_before } else { now };
+        let actions = act(voter, process.dated);
         self.carry_out_voter(place, actions);
         self.schedule_wake(place);
     }
@@ -121,18 +132,19 @@ impl World {
             | ToVoter::Prepare { .. }
             | ToVoter::Install { .. } => Vec::new(),
         };
-        let before = self.vote_at(place).map(|(ballot, _)| ballot);
+        let before = self.vote_at(place).map(|(ballot, _)| *ballot);
         self.with_voter(place, |voter, now| voter.handle(now, from, message));
-        if let Some((_, state)) = self.vote_at(place).filter(|it| before != Some(it.0)) {
+        let voted = self.vote_at(place).filter(|(ballot, _)| before != Some(**ballot));
+        if let Some(state) = voted.map(|(_, state)| state.clone()) {
             self.observed.votes(self.now, &state, &released);
         }
     }
 
     /// The vote of the voter that runs here, if it has voted for the next epoch.
-    fn vote_at(&self, place: Place) -> Option<(Ballot, VoterState)> {
+    fn vote_at(&self, place: Place) -> Option<(&Ballot, &VoterState)> {
         let Role::Voter(process) = &self.processes[place].role else { return None };
         let state = process.running.as_ref()?.state();
-        state.accepted.as_ref().map(|(ballot, _)| (*ballot, state.clone()))
+        state.accepted.as_ref().map(|(ballot, _)| (ballot, state))
     }
 
     /// A voter that knows nothing tells who asks it to send what there is to know.
@@ -143,7 +155,7 @@ impl World {
             return;
         };
         let message = FromVoter::Refused { writer, sequence, refusal: Refusal::Ahead };
-        self.voter_says(place, to, &message);
+        self.voter_says(place, to, message);
     }
 
     /// What comes after a state to be made durable waits until it is.
@@ -152,19 +164,15 @@ impl World {
         while let Some(action) = actions.next() {
             match action {
                 VoterAction::Persist(state) => {
-                    let boot = self.processes[place].boot;
                     let hasty = self.planted.has(Bug::VoteBeforeDisk);
                     let then = if hasty { Vec::new() } else { actions.by_ref().collect() };
-                    let delay = self.dice.between(Duration::ZERO, self.plan.sync_most);
                     let Role::Voter(process) = &mut self.processes[place].role else { return };
                     process.syncing.push_back(Syncing { state: *state, then });
-                    process.last_sync = process.last_sync.max(self.now) + delay;
-                    let wait = process.last_sync - self.now;
-                    self.push(wait, Event::Synced { place, boot });
+                    self.sync(place);
                 }
                 VoterAction::Send { to, message } => {
                     self.observe_grant(place, &message);
-                    self.voter_says(place, &to, &message);
+                    self.voter_says(place, &to, message);
                 }
             }
         }
@@ -175,9 +183,21 @@ impl World {
         let process = &self.processes[place];
         let Role::Voter(voter) = &process.role else { return };
         let Some(running) = &voter.running else { return };
-        let guard = process.clock.local(self.now) + self.plan.parameters.ttl;
-        let until = process.clock.when(guard);
+        let until = process.clock.when(voter.dated + self.plan.parameters.ttl);
         self.observed.granted(running.state(), writer, until);
+    }
+
+    /// Begins to make durable what waits for it, unless the disk is at work: one sync takes all
+    /// that has come together meanwhile.
+    fn sync(&mut self, place: Place) {
+        let boot = self.processes[place].boot;
+        let Role::Voter(process) = &mut self.processes[place].role else { return };
+        if process.in_sync > 0 || process.syncing.is_empty() {
+            return;
+        }
+        process.in_sync = process.syncing.len();
+        let delay = self.dice.between(Duration::ZERO, self.plan.sync_most);
+        self.push(delay, Event::Synced { place, boot });
     }
 
     pub(super) fn synced(&mut self, place: Place, boot: u32) {
@@ -185,10 +205,16 @@ impl World {
             return;
         }
         let Role::Voter(process) = &mut self.processes[place].role else { return };
-        let Some(Syncing { state, then }) = process.syncing.pop_front() else { return };
-        self.observed.durable(&state);
-        process.disk = Some(state);
-        self.carry_out_voter(place, then);
+        let in_sync = std::mem::take(&mut process.in_sync);
+        let written: Vec<Syncing> = process.syncing.drain(..in_sync).collect();
+        for Syncing { state, then } in written {
+            self.observed.durable(&state);
+            if let Role::Voter(process) = &mut self.processes[place].role {
+                process.disk = Some(state);
+            }
+            self.carry_out_voter(place, then);
+        }
+        self.sync(place);
     }
 
     /// The disk is gone for good: the voter never comes back under its name, unless planted.

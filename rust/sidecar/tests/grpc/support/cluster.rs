@@ -1,6 +1,6 @@
 //! A whole cluster in this process: two pods behind the guards of their sidecars, a witness, and a
 //! router, over loopback.
-use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hashroute_coordination::{LeaseParameters, Record};
@@ -52,7 +52,7 @@ impl Cluster {
                     "ttl_us": micros(lease.ttl), "renewal_interval_us": micros(lease.renewal_interval),
                     "drift_ppm": lease.drift_ppm, "margin_us": micros(lease.margin),
                 },
-                "tls": null, "priority": "ordinary", "stale_after_ms": 300,
+                "tls": null, "priority": "ordinary", "stale_after_ms": 2000,
                 "stall_check_ms": 0, "force": true,
             })
         };
@@ -128,6 +128,7 @@ impl Cluster {
 
 fn found(voters: &[&String], view: &Value, lease: LeaseParameters) {
     let settings = OperatorSettings {
+        etcd: None,
         cluster: "desk".to_owned(),
         voters: voters.iter().map(|voter| (*voter).clone()).collect(),
         tls: None,
@@ -142,10 +143,14 @@ fn found(voters: &[&String], view: &Value, lease: LeaseParameters) {
     founding.join().expect("a cluster");
 }
 
-/// An address that was free a moment ago.
+/// An address that nobody else uses, known before anybody listens there: of the many of the
+/// loopback network, one by the process and a count.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let [_, _, high, low] = process.to_be_bytes();
+    let [.., last] = count.to_be_bytes();
+    format!("127.{}.{low}.{}:9010", high % 200 + 1, last % 250 + 1)
 }
 
 fn micros(time: Duration) -> u64 {

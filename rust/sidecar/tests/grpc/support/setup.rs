@@ -53,7 +53,8 @@ impl Default for Options {
             }),
             load: json!({"c": 1.25, "floor": 16}),
             guard: json!(null),
-            patience_ms: 20_000,
+            // Longer than a test may take, so that no write ends by itself.
+            patience_ms: 60_000,
             quorum: None,
         }
     }

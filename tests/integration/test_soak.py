@@ -1,0 +1,22 @@
+"""The single writer on real processes: each kind of fault once, under load, judged afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ["embedded", "etcd"])
+def test_every_fault_leaves_one_writer_and_loses_nothing(engine: str) -> None:
+    words = ["-m", "tests.soak", "--each", "--seconds", "500", "--engine", engine]
+    trial = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert trial.returncode == 0, trial.stdout + trial.stderr
+    assert "\n0 violations\n" in trial.stdout

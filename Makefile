@@ -15,7 +15,7 @@ RUST_SOURCES := $(shell find rust proto -name '*.rs' -o -name Cargo.toml -o -nam
 
 SOAK_SECONDS ?= 1800
 
-.PHONY: help setup packages soak failover build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
+.PHONY: help setup packages soak simulate mutants build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,7 @@ $(BUILD): $(SETUP) $(RUST_SOURCES) pyproject.toml
 demo: build  ## the main job on this machine: four pods, one proxy, real symbols, failures; writes demo-report/
 	$(BIN)/hashroute demo
 
-test: verify test-rust test-python gate  ## everything that must hold: verify, Rust tests, Python tests, instruction counts
+test: verify test-rust simulate test-python gate  ## all that must hold: verify, Rust tests, schedules, Python tests, instruction counts
 
 verify: build  ## formatting, lints, types, layers, stubs, generated files; changes nothing
 	$(CARGO) fmt --all --check
@@ -59,12 +59,16 @@ test-rust: packages  ## unit, property and socket tests of the crates
 test-python: build packages  ## the Python surface and real processes on loopback
 	$(BIN)/python -m pytest
 
-soak: build packages  ## faults on real processes for SOAK_SECONDS=1800, half of it on etcd; exits 1 if a promise breaks
+soak: build packages  ## SOAK_SECONDS=1800 of schedules, then of faults on real processes, half of it on etcd
+	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --seconds $(SOAK_SECONDS)
 	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 ))
 	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 )) --engine etcd
 
-failover: build packages  ## the time to a new writer, beside etcd's own leases; writes bench-report/failover.json
-	$(BIN)/python -m benches.failover --json bench-report/failover.json
+simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them; exits 1 if a promise breaks
+	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --seeds 0..200000 --seconds 60
+
+mutants:  ## which schedule catches which planted bug; exits 1 if one survives
+	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --mutants --seeds 0..8000
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)

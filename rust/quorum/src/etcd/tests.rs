@@ -165,7 +165,7 @@ fn a_pod_that_dies_is_replaced_and_its_terms_are_older() {
     let etcd = Etcd::start();
     let (one, other) = pair(&etcd);
     let router = etcd.node(None);
-    let record = other.record().unwrap();
+    let record = one.record().unwrap();
     let lost = slots().find(|slot| record.owner(slot).unwrap().pod.as_str() == "pod-a").unwrap();
     let before = record.term(&lost).unwrap();
     drop(one);

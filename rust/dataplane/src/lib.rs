@@ -13,8 +13,8 @@
 //! 3. [`retry`] says what a failure means: another pod, patience, or an [`error`] whose
 //!    [`Outcome`](error::Outcome) tells the caller whether the request may have been applied.
 //!
-//! What has one writer at a time takes another way: [`write`] sends it to the owner by the newest
-//! record and to nobody else, and knows what each [`refusal`] of a pod's guard asks for.
+//! What has one writer at a time takes another way: [`mod@write`] sends it to the owner by the
+//! newest record and to nobody else, and knows what each [`refusal`] of a pod's guard asks for.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benches import ring_tables
 from hashroute.bench.report import readable_ns
 
 ROOT = Path(__file__).parents[1]
@@ -211,6 +212,9 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "ring": _ring_tables,
+    "movement": lambda document: [_table(*ring_tables.movement(document))],
+    "heirs": lambda document: [_table(*ring_tables.heirs(document))],
+    "ratios": lambda document: [_table(*ring_tables.ratios(document))],
     "python": _python_tables,
     "grpc": _grpc_tables,
     "zmq": _zmq_tables,

@@ -3,10 +3,12 @@
 #![allow(missing_docs, reason = "criterion's macros write functions without")]
 #![allow(clippy::unwrap_used, reason = "a benchmark of constant input fails by panicking")]
 
+mod peers;
+
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, Slot, View, Weight, hash_key};
 
 const PODS: [u32; 4] = [2, 16, 128, 1000];
@@ -23,6 +25,13 @@ fn pod_name(number: u32) -> String {
 
 fn ring(pods: u32) -> Ring {
     Ring::build(view(pods)).unwrap()
+}
+
+/// The pods of [`view`], for a peer: all of one weight.
+fn maglev(pods: u32) -> peers::Maglev {
+    let names: Vec<String> = (0..pods).map(pod_name).collect();
+    let pods: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    peers::Maglev::build(&pods)
 }
 
 /// Keys of 16 bytes.
@@ -59,7 +68,7 @@ fn lookup(criterion: &mut Criterion) {
                 keys.iter().fold(0, |sum, key| sum ^ owner(key))
             });
         });
-        let maglev = Maglev::build(pods);
+        let maglev = maglev(pods);
         group.bench_function(BenchmarkId::new("maglev", pods), |bencher| {
             bencher.iter(|| {
                 let owner = |key: &[u8; 16]| maglev.owner(hash_key(black_box(key)));
@@ -77,8 +86,10 @@ fn build(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ring", pods), |bencher| {
             bencher.iter(|| Ring::build(black_box(view.clone())).unwrap());
         });
+        let names: Vec<String> = (0..pods).map(pod_name).collect();
+        let names: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
         group.bench_function(BenchmarkId::new("maglev", pods), |bencher| {
-            bencher.iter(|| Maglev::build(black_box(pods)));
+            bencher.iter(|| peers::Maglev::build(black_box(&names)));
         });
     }
     group.finish();
@@ -100,8 +111,10 @@ fn follow(criterion: &mut Criterion) {
                 bencher.iter(|| ring.follow(black_box(view.clone())).unwrap());
             });
         }
+        let names: Vec<String> = (0..pods).map(pod_name).collect();
+        let names: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
         group.bench_function(BenchmarkId::new("maglev", pods), |bencher| {
-            bencher.iter(|| Maglev::build(black_box(pods)));
+            bencher.iter(|| peers::Maglev::build(black_box(&names)));
         });
     }
     group.finish();
@@ -111,12 +124,26 @@ fn preference(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("first three preferences");
     for pods in PODS {
         let ring = ring(pods);
-        let mut slot = 0;
-        group.bench_function(BenchmarkId::from_parameter(pods), |bencher| {
+        // Slots as keys come: in no order, each asked for more than once.
+        let slots: Vec<Slot> = (0..KEYS).map(|key| ring.slot(&key.to_le_bytes())).collect();
+        let mut slot = slots.iter().cycle();
+        group.bench_function(BenchmarkId::new("again", pods), |bencher| {
             bencher.iter(|| {
-                slot += 1;
-                ring.preference(Slot::new(slot)).take(3).map(|pod| pod.get()).sum::<u16>()
+                let first = slot.next().map(|slot| ring.preference(*slot).take(3));
+                first.map(|first| first.fold(0, |sum, pod| sum ^ pod.get()))
             });
+        });
+        let view = ring.view();
+        let fresh = || (Ring::build(view.clone()).unwrap(), slots.iter().take(64));
+        group.bench_function(BenchmarkId::new("64 slots for the first time", pods), |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |(ring, slots)| {
+                    let third = |slot: &Slot| ring.preference(*slot).nth(2).map(|pod| pod.get());
+                    (slots.filter_map(third).fold(0, |sum, pod| sum ^ pod), ring)
+                },
+                BatchSize::PerIteration,
+            );
         });
     }
     group.finish();
@@ -131,50 +158,6 @@ fn plan(criterion: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// The published algorithm without weights, as plainly as it can be written: every pod in turn
-/// takes the next free place of its own permutation. Eisenbud et al., NSDI 2016, section 3.4.
-struct Maglev {
-    table: Vec<u16>,
-}
-
-impl Maglev {
-    const PLACES: u32 = 65_537;
-
-    fn build(pods: u32) -> Self {
-        let places = Self::PLACES as usize;
-        let within = |hash: u64, places: usize| usize::try_from(hash % places as u64).unwrap();
-        let mut walks: Vec<(usize, usize)> = (0..pods)
-            .map(|pod| {
-                let hash = hash_key(pod_name(pod).as_bytes());
-                let skip = within(hash_key(&hash.to_le_bytes()), places - 1) + 1;
-                (within(hash, places), skip)
-            })
-            .collect();
-        let mut table = vec![u16::MAX; places];
-        let mut free = table.len();
-        loop {
-            for (pod, (place, skip)) in (0_u16..).zip(&mut walks) {
-                while table[*place] != u16::MAX {
-                    *place += *skip;
-                    if *place >= places {
-                        *place -= places;
-                    }
-                }
-                table[*place] = pod;
-                free -= 1;
-                if free == 0 {
-                    return Self { table };
-                }
-            }
-        }
-    }
-
-    fn owner(&self, hash: u64) -> u16 {
-        let place = usize::try_from(hash % u64::from(Self::PLACES)).unwrap_or_default();
-        self.table[place]
-    }
 }
 
 criterion_group! {

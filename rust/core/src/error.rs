@@ -212,6 +212,15 @@ pub enum PlanError {
     /// A pod that never takes its share does not join.
     #[error("warm_up_steps is 0: 1 lets a joining pod take its share at once, more spread it")]
     ZeroWarmUpSteps,
+    /// The plan does not start from this ring.
+    #[error(
+        "the plan does not start from this ring: {slots} slots have another owner; plan again from \
+         the ring in use"
+    )]
+    OtherRing {
+        /// How many slots have another owner in the ring than where the plan starts.
+        slots: u32,
+    },
     /// Full pods would have to exchange slots, and no pod has one place to spare.
     #[error(
         "no plan: {pods} full pods exchange slots in a circle, a step may move {slots_per_step}, \
@@ -234,6 +243,7 @@ impl PlanError {
             Self::TooManyPods { .. } => "too_many_pods",
             Self::ZeroSlotsPerStep => "zero_slots_per_step",
             Self::ZeroWarmUpSteps => "zero_warm_up_steps",
+            Self::OtherRing { .. } => "other_ring",
             Self::NoSlack { .. } => "no_slack",
         }
     }

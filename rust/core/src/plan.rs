@@ -94,6 +94,29 @@ impl Plan {
         }
         table
     }
+
+    /// As [`Plan::apply`], for who holds a ring and does not know whether the plan starts from it.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::OtherRing`] if a slot of `ring` has another owner than where the plan starts.
+    pub fn apply_to(&self, ring: &Ring, steps: usize) -> Result<Vec<u16>, PlanError> {
+        let places: Vec<Option<u16>> = ring
+            .view()
+            .pods()
+            .iter()
+            .map(|pod| u16::try_from(self.pods.binary_search(&pod.id).ok()?).ok())
+            .collect();
+        let slots = ring.owners().len().max(self.start.len());
+        let same = ring.owners().iter().zip(&self.start);
+        let same =
+            same.filter(|(owner, start)| places[usize::from(**owner)] == Some(**start)).count();
+        if same < slots {
+            let slots = u32::try_from(slots - same).unwrap_or(u32::MAX);
+            return Err(PlanError::OtherRing { slots });
+        }
+        Ok(self.apply(steps))
+    }
 }
 
 impl Ring {

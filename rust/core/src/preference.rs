@@ -456,4 +456,25 @@ mod tests {
             prop_assert_eq!(list, expected);
         }
     }
+
+    /// Some slots for the first time, some again, in many threads: all get the same lists.
+    #[test]
+    fn threads_that_ask_together_get_the_same_lists() {
+        let zones: Vec<Option<&str>> =
+            (0..40).map(|pod| [None, Some("a"), Some("b")][pod % 3]).collect();
+        let ring = ring(&zones);
+        let lists = |ring: &Ring| -> Vec<Vec<PodIndex>> {
+            (0..256).map(|slot| ring.preference(Slot::new(slot)).take(6).collect()).collect()
+        };
+        let expected = lists(&Ring::build(ring.view().clone()).unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        assert_eq!(lists(&ring), expected);
+                    }
+                });
+            }
+        });
+    }
 }

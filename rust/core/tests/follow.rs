@@ -109,6 +109,16 @@ fn a_table_of_full_size_follows_a_thousand_pods() {
     }
 }
 
+/// Numbers of slots at which a visit's number has more bits than are kept of it, and weights of
+/// which there are more than are compared at once.
+#[test]
+fn tables_of_many_slots_follow_pods_of_many_weights() {
+    let many: &[f64] = &[0.7, 0.8, 0.9, 1.0, 1.1, 1.3, 1.7, 1.9, 2.3, 2.9, 3.1, 9.1e5];
+    for (seed, bits, weights) in [(3, 17, &[1.0][..]), (4, 18, &[1.0, 2.0, 4.0]), (5, 17, many)] {
+        Story { bits, epsilon: 0.05, pods: 60, weights, seed }.run(15);
+    }
+}
+
 #[test]
 fn tables_that_agree_are_one() {
     let story = Story { bits: 10, epsilon: 0.05, pods: 5, weights: &[1.0], seed: 7 };

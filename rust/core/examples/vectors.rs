@@ -121,7 +121,27 @@ fn views() -> Result<Vec<(&'static str, View)>, Box<dyn Error>> {
         ("eight pods, one removed", small.without_pod("pod-0003")?),
         ("eight pods, one more", small.with_pod(pod("pod-0008", 1.0)?)?),
         ("eight pods, one heavier", small.with_weight("pod-0005", Weight::new(2.0)?)?),
+        ("forty pods in four zones", zoned(&numbered(10, 0.05, &cycle(&[1.0, 2.0, 4.0], 40))?)?),
+        ("nine pods, epsilon 10", numbered(8, 10.0, &[1.0; 9])?),
+        ("ids that share half a hash", half_twins()?),
+        ("a hundred and twenty-eight pods", numbered(16, 0.05, &cycle(&[1.0, 2.0, 4.0], 128))?),
     ])
+}
+
+/// The same pods, in four zones by turns.
+fn zoned(view: &View) -> Result<View, Box<dyn Error>> {
+    let pods = view.pods().iter().enumerate().map(|(number, pod)| Pod {
+        zone: Some(format!("zone-{}", number % 4).as_str().into()),
+        ..pod.clone()
+    });
+    Ok(View::new(view.epoch(), view.parameters(), pods.collect())?)
+}
+
+/// Pods whose hashes agree in their low or in their high 32 bits.
+fn half_twins() -> Result<View, Box<dyn Error>> {
+    let ids = ["pod-38792", "pod-98176", "pod-12919", "pod-72691"];
+    let pods = ids.iter().map(|id| pod(id, 1.0)).collect::<Result<_, _>>()?;
+    Ok(View::new(Epoch::new(1), Parameters::new(1024, 0.05, 0)?, pods)?)
 }
 
 fn every_field() -> Result<View, Box<dyn Error>> {

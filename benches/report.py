@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benches import ring_tables
 from hashroute.bench.report import readable_ns
+
+from benches import ring_tables
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = {"test_lookup": "one lookup", "test_batch": "a key of a batch", "test_build": "build"}

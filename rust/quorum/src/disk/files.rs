@@ -24,7 +24,7 @@ pub(super) struct Files {
     directory: PathBuf,
     copies: [Option<File>; 4],
     /// Keeps the lock.
-    _lock: File,
+    lock: File,
 }
 
 impl Files {
@@ -54,7 +54,13 @@ impl Files {
                 Err(source) => return Err(StartError::Disk { path, source }),
             };
         }
-        Ok(Self { directory: directory.to_owned(), copies, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), copies, lock })
+    }
+
+    /// The lock's file once more, as a child of this process has it.
+    #[cfg(test)]
+    pub(super) fn hold_lock(&self) -> File {
+        self.lock.try_clone().unwrap()
     }
 
     /// A copy appears under its name when it is whole and durable: an empty one is never left
@@ -68,6 +74,14 @@ impl Files {
         std::fs::rename(&draft, self.directory.join(name(index)))?;
         File::open(&self.directory)?.sync_all()?;
         Ok(file)
+    }
+}
+
+impl Drop for Files {
+    /// A process that is being started elsewhere in this one holds the file until it is another
+    /// program, and would keep the lock as long: so it is given up, and not only closed.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 

@@ -444,6 +444,17 @@ fn what_cannot_be_used_as_a_directory_is_said() {
     assert_eq!(open(&path.join("below")).unwrap_err().code(), "disk");
 }
 
+#[test]
+fn a_directory_is_free_when_its_disk_is_dropped_although_a_child_still_holds_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _) = open(directory.path()).unwrap();
+    // What a process that was forked and has not become another program yet has of it.
+    let held = disk.copies.medium.hold_lock();
+    drop(disk);
+    assert!(open(directory.path()).is_ok());
+    drop(held);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -18,8 +18,10 @@ fn a_router_is_told_each_record_and_knows_when_it_hears_nothing() {
         records.borrow_and_update().as_ref().is_some_and(|record| record.epoch() >= epoch)
     });
     assert!(router.node().guard().is_none());
-    let seen = witness.node().snapshot().voter.unwrap();
-    assert!(seen.routers.values().any(|sent| *sent >= epoch.get()), "{seen:?}");
+    wait("each voter knows what it told the router", || {
+        let voter = witness.node().snapshot().voter.unwrap();
+        voter.routers.values().any(|sent| *sent >= epoch.get())
+    });
     let drained = router.node().change(Change::Drain(pod("pod-b")), PATIENCE).unwrap();
     wait("it is told of its own change", || router.epoch() >= Some(drained));
     other.crash();

@@ -258,6 +258,7 @@ def test_status_shows_writers_terms_lease_and_trouble(running: Running) -> None:
         ),
         *("40 writes admitted", "3 refused", "a new writer within 480 ms"),
     ]
+    assert "slots are written by pod-a (term 1), pod-b (term 1), pod-c (term 1)" in text
     assert "fix is led by pod-a (term 1)" in text
     assert "warning: the disk took 80 ms: move quorum.data" in text
     running.cluster.without_lease.add("pod-a")

@@ -105,8 +105,9 @@ def _fields(now: pb.Status) -> dict[str, Any]:
 
 def _quorum_lines(node: dict[str, Any]) -> list[str]:
     record, member = node["record"], node["member"]
+    warnings = [f"warning: {text}" for text in node["warnings"]]
     if record is None:
-        return [f"quorum {node['cluster']}  not founded yet, or no voter is reached"]
+        return [f"quorum {node['cluster']}  not founded yet, or no voter is reached", *warnings]
     connected = sum(voter["is_connected"] for voter in node["voters"])
     facts = [f"quorum {node['cluster']}", f"epoch {node['epoch']}"]
     facts.append(f"{connected} of {len(node['voters'])} voters connected")
@@ -121,8 +122,16 @@ def _quorum_lines(node: dict[str, Any]) -> list[str]:
         f"{group['name']} is led by {group['leader'] or 'nobody'} (term {group['term']})"
         for group in record["groups"]
     ]
-    warnings = [f"warning: {text}" for text in node["warnings"]]
-    return ["  ".join(facts), *groups, *warnings]
+    writers = [
+        f"{pod} ({_terms(terms['min'], terms['max'])})"
+        for pod, terms in sorted(record["terms"].items())
+    ]
+    slots = f"slots are written by {', '.join(writers) or 'nobody'}"
+    return ["  ".join(facts), slots, *groups, *warnings]
+
+
+def _terms(oldest: int, newest: int) -> str:
+    return f"term {newest}" if oldest == newest else f"terms {oldest} to {newest}"
 
 
 def _lease(member: dict[str, Any]) -> str:

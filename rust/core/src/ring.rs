@@ -348,16 +348,26 @@ mod tests {
 
     #[test]
     fn the_mapping_is_the_specified_one() {
-        let cycle = |weights: &[f64]| weights.iter().copied().cycle().take(16).collect::<Vec<_>>();
+        let cycle =
+            |weights: &[f64], pods| weights.iter().copied().cycle().take(pods).collect::<Vec<_>>();
         let cases = [
             (6, 0.05, vec![1.0], 0xf26e_16a0_0d0a_4b25, [0, 0, 0, 0, 0, 0]),
             (6, 0.05, vec![1.0; 3], 0xe194_fb0f_b82b_63bb, [2, 2, 1, 0, 0, 1]),
             (6, 0.0, vec![1.0; 40], 0x6e88_a061_7d35_f155, [17, 16, 32, 19, 22, 1]),
             (10, 0.05, vec![0.1, 1.0, 2.5], 0xa175_07d4_6a6b_021b, [1, 2, 2, 2, 2, 1]),
-            (12, 0.02, cycle(&[1.0, 2.0, 4.0]), 0xcf84_751c_9ee5_29a8, [5, 1, 10, 13, 13, 11]),
+            (12, 0.02, cycle(&[1.0, 2.0, 4.0], 16), 0xcf84_751c_9ee5_29a8, [5, 1, 10, 13, 13, 11]),
             (14, 0.1, vec![1.0; 16], 0x1772_a0a7_b622_d5d5, [5, 13, 7, 2, 0, 12]),
             (16, 0.05, vec![1.0; 2], 0x36ba_be39_9d0b_c071, [1, 1, 1, 0, 0, 1]),
             (16, 0.05, vec![1.0; 16], 0x829c_4316_3165_ca2d, [9, 11, 1, 2, 14, 1]),
+            (16, 0.05, vec![1.0; 128], 0x5a31_d29a_9877_920b, [17, 61, 1, 26, 83, 97]),
+            (16, 0.05, vec![1.0; 1000], 0x558f_81e1_432d_8b71, [969, 281, 612, 387, 206, 370]),
+            (
+                16,
+                0.05,
+                cycle(&[1.0, 2.0, 4.0], 1000),
+                0x129e_ae05_7330_8211,
+                [449, 281, 612, 635, 206, 370],
+            ),
         ];
         for (bits, epsilon, weights, digest, owners) in cases {
             assert_eq!(summary(&ring(bits, epsilon, &weights)), (digest, owners), "{weights:?}");

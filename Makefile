@@ -91,6 +91,7 @@ bench: build  ## every benchmark beside its peers, then the tables of docs/bench
 	$(BIN)/python -m benches.grpc.run --json bench-report/grpc.json
 	$(BIN)/python -m benches.zmq.run --json bench-report/zmq.json
 	$(BIN)/python -m benches.load.run --json bench-report/load.json
+	$(BIN)/python -m benches.guard --json bench-report/guard.json
 	$(BIN)/python -m benches.report
 
 fix: setup  ## formatters and safe lint fixes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -179,7 +180,7 @@ class SidecarSource:
     def feed(self, router: Router) -> None:
         """Watches the sidecar, on a thread of its own."""
         self._thread = threading.Thread(
-            target=self._follow, args=(router,), name="hashroute-follow", daemon=True
+            target=self._follow, args=(weakref.ref(router),), name="hashroute-follow", daemon=True
         )
         self._thread.start()
 
@@ -198,21 +199,31 @@ class SidecarSource:
             self._thread.join()
         self._channel.close()
 
-    def _follow(self, router: Router) -> None:
-        digest: str | None = None
-        while not self._closed.is_set():
+    def _follow(self, routed: weakref.ref[Router]) -> None:
+        while not self._closed.is_set() and routed() is not None:
             with suppress(self._errors):
-                request = self._pb.WatchStatusRequest(interval_ms=WATCH_INTERVAL_MS)
-                watch = self._watch = self._stub.WatchStatus(request, wait_for_ready=True)
-                if self._closed.is_set():
-                    watch.cancel()
-                for answer in watch:
-                    self._heard = time.monotonic()
-                    now = f"{answer.status.epoch} {answer.status.digest}"
-                    if now != digest:
-                        router.apply_ring(self._ask(self._stale_after_seconds))
-                        digest = now
+                self._watch_for(routed)
             self._closed.wait(RECONNECT_SECONDS)
+
+    def _watch_for(self, routed: weakref.ref[Router]) -> None:
+        """Keeps a router up to date, until the watch ends or nobody has the router any more."""
+        request = self._pb.WatchStatusRequest(interval_ms=WATCH_INTERVAL_MS)
+        watch = self._watch = self._stub.WatchStatus(request, wait_for_ready=True)
+        if self._closed.is_set():
+            watch.cancel()
+        seen: tuple[int, str] | None = None
+        for answer in watch:
+            self._heard = time.monotonic()
+            router = routed()
+            if router is None:
+                watch.cancel()
+                return
+            now = (answer.status.epoch, answer.status.digest)
+            if now != seen:
+                router.apply_ring(self._ask(self._stale_after_seconds))
+                seen = now
+            # Between two answers this thread must not be what keeps the router alive.
+            del router
 
     def _ask(self, timeout_seconds: float) -> Ring:
         answer = self._stub.GetView(

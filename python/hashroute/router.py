@@ -156,7 +156,7 @@ class Router(NativeRouter):
         ConfigurationError: as :class:`Ring`, or a number is out of range.
     """
 
-    __slots__ = ("_changing", "_ring", "_source")
+    __slots__ = ("__weakref__", "_changing", "_ring", "_source")
     _ring: Ring
     _changing: threading.Lock
     _source: Source | None

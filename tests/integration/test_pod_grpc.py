@@ -244,6 +244,24 @@ def test_a_write_that_waits_may_be_cancelled(cluster, router, store):
     assert store.rows() == []
 
 
+def test_a_write_that_waits_ends_with_its_channel(cluster, router):
+    key = key_of(router.ring, "pod-a")
+    deaf = Router.connect(cluster.addresses, cluster=CLUSTER)
+    deaf.close()
+    cluster.change(drain={"pod": "pod-a"})
+    channel = hashroute.clients.grpc.channel(deaf, writes=WRITES, patience_seconds=PATIENCE_SECONDS)
+    future = channel.unary_unary("/orders.Writes/Write").future(b"x", metadata=keyed(key))
+    stream = channel.unary_stream("/orders.Writes/Write")(b"x", metadata=keyed(key))
+    with ThreadPoolExecutor(1) as pool:
+        streaming = pool.submit(list, stream)
+        until(lambda: deaf.in_flight == 0, "they were refused, and wait")
+        channel.close()
+        for ended in (future, streaming):
+            with pytest.raises(grpc.RpcError) as caught:
+                ended.result(SECONDS_MAX)
+            assert caught.value.code() is grpc.StatusCode.CANCELLED
+
+
 def test_without_any_writer_a_write_waits_for_one(channel, router, pods, cluster, store):
     key = key_of(router.ring, "pod-a")
     for name in ("pod-a", "pod-b"):

@@ -53,9 +53,9 @@ def changed(**change) -> None:
         cluster.change(**change)
 
 
-def changed_by_a_member(**change) -> None:
+def changed_by_a_member(pod: str, **change) -> None:
     with directory() as data, Cluster(data, groups=GROUPS) as cluster:
-        cluster.join("pod-b")._node.change(json.dumps(change), 5.0)
+        cluster.join(pod)._node.change(json.dumps(change), 5.0)
 
 
 def unfounded_change() -> None:
@@ -150,7 +150,10 @@ REACHED = {
     "same_voter": founded_on_one_process,
     "already_a_voter": replaced_by_itself,
     "unknown_voter": lambda: changed(replace_voter={"old": "127.0.0.1:1", "new": "127.0.0.1:2"}),
-    "unknown_group": lambda: changed_by_a_member(lead={"group": "no such", "leader": "pod-b"}),
+    "unknown_group": lambda: changed_by_a_member("pod-b", lead={"group": "no", "leader": "pod-b"}),
+    "no_other_candidate": lambda: changed_by_a_member(
+        "pod-a", lead={"group": "gateway", "leader": None}
+    ),
     "duplicate_group": lambda: changed(add_group={"name": "gateway", "candidates": ["pod-b"]}),
     "not_a_candidate": lambda: changed(lead={"group": "gateway", "leader": "pod-b"}),
     "no_writer": lambda: changed(lead={"group": "gateway", "leader": "pod-a"}),
@@ -173,6 +176,8 @@ REACHED = {
             "change_unknown",
             "not_a_voter",
             "found_refused",
+            "not_the_leader",
+            "voters_unheard",
             "stalls_too_long",
         )
     },

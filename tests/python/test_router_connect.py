@@ -206,6 +206,16 @@ class TestSidecar:
             with router.acquire("AAPL") as route:
                 assert route.pod in {"pod-a", "pod-b"}
 
+    def test_a_router_that_is_forgotten_leaves_no_thread_behind(self, sidecar):
+        def following():
+            return [it for it in threading.enumerate() if it.name == "hashroute-follow"]
+
+        router = Router.connect(sidecar.addresses["control"])
+        assert following()
+        del router
+        gc.collect()
+        until(lambda: not following(), "its thread has ended")
+
     def test_a_sidecar_that_does_not_answer_is_named(self):
         address = free_address()
         with pytest.raises(hashroute.UnavailableError, match=address):

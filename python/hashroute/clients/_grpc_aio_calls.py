@@ -124,8 +124,9 @@ class _RoutedCall(aio.Call):
         attempt = step
         try:
             inner = self._open_call(attempt)
-        except BaseException:
+        except BaseException as error:
             attempt.end("cancelled")
+            attempt.check_open(error)
             raise
         attempt.cancel = _from_any_thread(inner.cancel)
         if attempt.is_superseded or self._is_cancelled:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 import grpc
 
 from hashroute.errors import (
+    ClosedError,
     DeadlineExceededError,
     HashrouteError,
     InvalidKeyError,
@@ -138,6 +139,11 @@ class Attempt(Generic[C]):
         if self.is_superseded:
             self.cancel()
         return is_done
+
+    def check_open(self, error: BaseException) -> None:
+        """Raises ClosedError if that is why a call could not be opened: because of ``error``."""
+        if self.exchange.client.channels.is_closed and isinstance(error, Exception):
+            raise ClosedError("the channel was closed; make another one") from error
 
     def end(self, failing: Failing | None) -> None:
         """Reports how it went, and counts the request in flight no longer."""
@@ -288,6 +294,9 @@ class ReadExchange(Exchange[C]):
 
 def status_of(error: HashrouteError) -> tuple[grpc.StatusCode, tuple[tuple[str, str], ...]]:
     """Returns the status and the trailing metadata of an error that no pod made."""
+    if isinstance(error, ClosedError):
+        # As of every call that is under way when its channel is closed.
+        return grpc.StatusCode.CANCELLED, ()
     outcome = "unknown" if error.outcome == "unknown" else "not-applied"
     trailing: tuple[tuple[str, str], ...] = ((HEADER_OUTCOME, outcome),)
     if isinstance(error, WriteRefusedError):

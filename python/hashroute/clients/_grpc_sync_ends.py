@@ -128,11 +128,16 @@ class CancelledCall(RefusedCall):
 
 
 def open_attempt(attempt: SyncAttempt, open_call: OpenCall) -> Any:
-    """Starts an attempt; returns its call at the pod."""
+    """Starts an attempt; returns its call at the pod.
+
+    Raises:
+        ClosedError: the channel was closed.
+    """
     try:
         inner = open_call(attempt)
-    except BaseException:
+    except BaseException as error:
         attempt.end("cancelled")
+        attempt.check_open(error)
         raise
     attempt.cancel = inner.cancel
     if attempt.is_superseded:

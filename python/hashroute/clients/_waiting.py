@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from hashroute.errors import ClosedError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
 
     from hashroute.router import Router
+
+_log = logging.getLogger(__name__)
 
 # How often the thread looks whether its client is still there. Changes wake it at once.
 PATIENCE_SECONDS = 0.5
@@ -85,8 +91,14 @@ class Waiting:
             self._waiters.discard(waiter)
 
     def pause(self, pause: Pause) -> None:
-        """Resumes ``pause``, on another thread, when its time or its record has come."""
+        """Resumes ``pause``, on another thread, when its time or its record has come.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
         with self._lock:
+            if self._closed.is_set():
+                raise ClosedError("the client was closed before the request was sent again")
             first = self._pauses[0][0] if self._pauses else None
             heapq.heappush(self._pauses, (pause.due, next(self._numbers), pause))
             self._start()
@@ -127,12 +139,15 @@ class Waiting:
             waiters = tuple(self._waiters)
             listeners = tuple(self._listeners)
         for waiter in waiters:
-            if waiter.looked(down):
-                self.discard(waiter)
+            with _reported():
+                if waiter.looked(down):
+                    self.discard(waiter)
         for pause in self._due():
-            pause.resume()
+            with _reported():
+                pause.resume()
         for listener in listeners:
-            listener()
+            with _reported():
+                listener()
 
     def _due(self) -> list[Pause]:
         """Takes out the pauses whose time or record has come."""
@@ -176,6 +191,15 @@ def _watch(client: weakref.ref[Waiting], router: Router, closed: threading.Event
         patience = waiting.patience_seconds
         # While this thread waits it must not be what keeps its client alive.
         del waiting
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Reports what goes wrong for one who waits: the others have to be told all the same."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever it is, it is of this one alone
+        _log.exception("a defect in hashroute: please report it with this trace")
 
 
 def _until(due: float) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from hashroute._hashroute import Route, Wait
 from hashroute.clients._grpc_exchange import Answered, Attempt, C, Client, Exchange, Later, Sending
 from hashroute.clients._waiting import Pause
-from hashroute.errors import DeadlineExceededError
+from hashroute.errors import ClosedError, DeadlineExceededError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -28,7 +30,10 @@ class WriteExchange(Exchange[C]):
         super().__init__(client, sending)
         self._write = write
         self._pod: str | None = None
-        # What was decided about an attempt while it was at its pod.
+        # An attempt is left by the thread that follows the record, and ends on another one.
+        self._lock = threading.Lock()
+        self._present: Attempt[C] | None = None
+        # What was decided about the present attempt while it was at its pod.
         self._decided: Turn | None = None
         self._timer: Pause | None = None
 
@@ -38,8 +43,7 @@ class WriteExchange(Exchange[C]):
 
     def after(self, attempt: Attempt[C], answered: Answered) -> Attempt[C] | Later | None:
         """Does what the refusal or the failure asks for."""
-        self._stop_timer()
-        decided, self._decided = self._decided, None
+        decided = self._end_present()
         if attempt.is_superseded and decided is not None:
             return self._next(decided)
         if answered.refusal is not None:
@@ -60,52 +64,66 @@ class WriteExchange(Exchange[C]):
 
     def looked(self, attempt: Attempt[C], down: AbstractSet[str]) -> bool:  # noqa: ARG002
         """Leaves a pod that does not own any more what is written, if that may be."""
-        if self._timer is not None or not self._write.has_moved:
-            return False
-        return self._decide(attempt, self._write.moved(**self.progress))
+        with self._lock:
+            if attempt is not self._present or self._timer is not None:
+                return True
+            if not self._write.has_moved:
+                return False
+            self._decide(attempt, self._write.moved(**self.progress))
+        return True
 
     def close(self) -> None:
         """Gives up what was decided for an attempt that was answered after all."""
-        self._stop_timer()
-        decided, self._decided = self._decided, None
+        decided = self._end_present()
         if isinstance(decided, Route):
             decided.release()
 
-    def _decide(self, attempt: Attempt[C], turn: Turn) -> bool:
-        if isinstance(turn, Wait):
-            if turn.seconds is not None:
-                # Its answer may be on the way, and is waited for no longer than this.
-                due = time.monotonic() + turn.seconds
-                self._timer = Pause(due, None, lambda: self._time_is_over(attempt))
+    def _decide(self, attempt: Attempt[C], turn: Turn) -> None:
+        """Keeps what is to follow the present attempt, or waits for its answer; with the lock."""
+        if not isinstance(turn, Wait):
+            self._decided = turn
+            attempt.is_superseded = True
+        elif turn.seconds is not None:
+            due = time.monotonic() + turn.seconds
+            self._timer = Pause(due, None, lambda: self._time_is_over(attempt))
+            # With its client ends the call itself.
+            with suppress(ClosedError):
                 self.client.waiting.pause(self._timer)
-            return turn.seconds is not None
-        self._decided = turn
-        attempt.is_superseded = True
-        return True
 
     def _time_is_over(self, attempt: Attempt[C]) -> None:
-        self._timer = None
-        self._decide(attempt, self._write.resumed())
+        with self._lock:
+            if attempt is not self._present:
+                return
+            self._timer = None
+            self._decide(attempt, self._write.resumed())
         if attempt.is_superseded:
             attempt.cancel()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.end()
-            self._timer = None
+    def _end_present(self) -> Turn | None:
+        """Ends what is watched of the present attempt; returns what was decided about it."""
+        with self._lock:
+            decided, self._decided = self._decided, None
+            self._present = None
+            if self._timer is not None:
+                self._timer.end()
+                self._timer = None
+        return decided
 
     def _next(self, turn: Turn) -> Attempt[C] | Later:
         if isinstance(turn, Route):
             self._pod = turn.pod
             attempt = Attempt(self, turn)
+            with self._lock:
+                self._present = attempt
             self.client.waiting.add(attempt)
             return attempt
         if isinstance(turn, Wait):
             left = self.seconds_left()
             if left == 0.0:
                 raise self._late()
-            seconds = 0.0 if turn.seconds is None else turn.seconds
-            until = seconds if left is None else min(seconds, left)
+            if turn.seconds is None:
+                raise InternalError("a write that is at no pod waits for its answer")
+            until = turn.seconds if left is None else min(turn.seconds, left)
             return Later(time.monotonic() + until, turn.record)
         turn.pod = self._pod
         raise turn

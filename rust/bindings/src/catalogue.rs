@@ -176,7 +176,10 @@ impl From<quorum::ChangeFailed> for Failure {
 
 /// Codes that another process may answer a change with, and whose class needs no data. A code that
 /// is not among them, such as one of a later release, is told as the general one.
-const TOLD: [&str; 19] = [
+const TOLD: [&str; 22] = [
+    "no_other_candidate",
+    "not_the_leader",
+    "voters_unheard",
     "already_a_voter",
     "change_malformed",
     "found_refused",

@@ -1,4 +1,4 @@
-"""Unmodified clients through a sidecar to guards in Python: both sides speak the same words."""
+"""Sidecars beside the clients and guards in Python: both sides speak the same words."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import zmq
 from hashroute import Router
 
-from tests.integration.clusters import CLUSTER, Cluster, GuardedPod, key_of
+from tests.integration.clusters import CLUSTER, Cluster, GuardedPod, free_address, key_of
 from tests.integration.fenced_store import Load, Store, check
-from tests.integration.processes import SECONDS_MAX, Sidecar, until
+from tests.integration.processes import SECONDS_MAX, Pod, Sidecar, until
 
 
 @pytest.fixture
@@ -136,3 +136,67 @@ def test_a_router_that_asks_a_sidecar_follows_the_quorum_behind_it(cluster, stor
             epoch = cluster.change(drain={"pod": "pod-a"})
             assert write(channel, key)("two") == {"pod": "pod-b", "term": epoch}
     check(store, ["one", "two"])
+
+
+@contextlib.contextmanager
+def guarded_services(cluster, directory):
+    """Two services that know of nothing, each behind the guard of a sidecar: the member."""
+    with contextlib.ExitStack() as stack:
+        services = {name: Pod(name) for name in ("pod-a", "pod-b")}
+        for service in services.values():
+            stack.callback(service.close)
+        doors = {name: free_address() for name in services}
+        pods = "".join(f'[pods.{name}]\ngrpc = "{door}"\n' for name, door in doors.items())
+        for name, service in services.items():
+            configuration = f"""
+                [listen]
+                control = "127.0.0.1:0"
+                {pods}
+                [quorum]
+                cluster = "{CLUSTER}"
+                voters = {json.dumps(cluster.addresses)}
+                pod = "{name}"
+                priority = "ordinary"
+                stall_check = "0ms"
+                force = true
+                [guard]
+                grpc = "{doors[name]}"
+                grpc_service = "{service.address}"
+                [[routes]]
+                match = "/once.Pod/*"
+                key = ["metadata:x-hashroute-key"]
+                write = true
+                """
+            stack.callback(Sidecar(directory / name, configuration).close)
+        yield services
+
+
+def test_the_direct_client_speaks_with_the_guards_of_sidecars(cluster, tmp_path):
+    with guarded_services(cluster, tmp_path) as services:
+        router = cluster.connect(timeout_seconds=SECONDS_MAX)
+        until(lambda: _active(router) == services.keys(), "both have joined")
+        key = key_of(router.ring, "pod-a")
+        metadata = (("x-hashroute-key", key),)
+        writes = {"writes": ["/once.Pod/*"], "patience_seconds": SECONDS_MAX}
+        with hashroute.clients.grpc.channel(router, **writes) as channel:
+            describe = channel.unary_unary("/once.Pod/Describe")
+
+            def write(_):
+                answer = json.loads(describe(b"", metadata=metadata, timeout=SECONDS_MAX))
+                return {
+                    "pod": answer["pod"],
+                    "term": int(dict(answer["metadata"])["x-hashroute-term"]),
+                }
+
+            count = channel.unary_stream("/once.Pod/Count")
+            gather = channel.stream_unary("/once.Pod/Gather")
+            with Load(write) as load:
+                load.until_written(20, by="pod-a")
+                epoch = cluster.change(drain={"pod": "pod-a"})
+                # Also of calls with streams the caller sees one answer.
+                assert list(count(b"3", metadata=metadata)) == [b"0", b"1", b"2"]
+                gathered = json.loads(gather(iter([b"a", b"b"]), metadata=metadata))
+                assert gathered["messages"] == 2
+                load.until_written(20, by="pod-b")
+            assert load.failed == {}
+            assert max(answer["term"] for answer in load.acknowledged.values()) == epoch

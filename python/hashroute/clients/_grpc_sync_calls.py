@@ -317,7 +317,7 @@ class StreamCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
             self._ended(attempt, inner)
 
     def _ended(self, attempt: SyncAttempt, inner: Any) -> None:
-        attempt.answered = end_of(attempt, inner)
+        attempt.answered = end_of(attempt, inner, is_stream=True)
         attempt.end(None if attempt.answered is None else attempt.answered.failing)
         attempt.ended.set()
         if attempt.answered is None or self._is_cancelled or self._exchange.response_started:

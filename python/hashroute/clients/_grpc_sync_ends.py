@@ -146,13 +146,18 @@ def open_attempt(attempt: SyncAttempt, open_call: OpenCall) -> Any:
     return inner
 
 
-def end_of(attempt: SyncAttempt, inner: Any) -> Answered | None:
-    """Returns how the call of an attempt failed; None if it did not."""
+def end_of(attempt: SyncAttempt, inner: Any, *, is_stream: bool = False) -> Answered | None:
+    """Returns how the call of an attempt failed; None if it did not.
+
+    Called by the thread that would also bring the initial metadata of a stream; it must not wait
+    for them. A refusal without messages has everything in its trailing metadata.
+    """
     code, details = inner.code(), inner.details()
     if code is grpc.StatusCode.OK:
         return None
     if attempt.exchange.is_write:
-        refusal = refusal_in(inner.initial_metadata(), inner.trailing_metadata())
+        initial = () if is_stream else inner.initial_metadata()
+        refusal = refusal_in(initial, inner.trailing_metadata())
         if refusal is not None:
             return Answered("error", refusal)
     connected = may_be_refusal(code, details) and is_connected(attempt.leased.channel)

@@ -105,6 +105,7 @@ fn a_write_goes_to_the_owner_with_its_term_whatever_its_health_and_load() {
     for _ in 0..20 {
         let (route, permit) = router.choose_writer(&goal()).unwrap();
         assert_eq!(route.pod().unwrap().id.as_str(), name);
+        assert_eq!(permit.pod_id().as_str(), name, "it counts as in flight where it is");
         assert_eq!(route.epoch(), record.epoch());
         let slot = record.ring().unwrap().slot(KEY);
         assert_eq!(route.target(), &Target::Slot(slot));

@@ -21,12 +21,13 @@ mod shared;
 mod sidecar;
 mod snapshot;
 mod threads;
+mod writing;
 mod zmq;
 
 pub use error::{ApplyError, StartError};
 
 pub use metrics::LatencySnapshot;
-pub use quorum::{Admitted, Goal, Quorum, WriteGuard, explain, resource};
+pub use quorum::{Admitted, Quorum, WriteGuard, explain, resource};
 pub use router::{NoWriter, Request, Route, Router, RouterSettings, Turn, WriteRequest};
 pub use settings::{
     Door, Envelope, GuardSettings, HealthSettings, LimitSettings, ListenSettings, LoadSettings,
@@ -37,3 +38,4 @@ pub use snapshot::{
     AddressesSnapshot, Ended, GuardSnapshot, PodSnapshot, Snapshot, StatusCount, Totals,
     WritesSnapshot,
 };
+pub use writing::Goal;

@@ -3,9 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashroute_coordination::{Record, Resource, WriteRefusal, WriteTag};
-use hashroute_core::{Epoch, Ring};
+use hashroute_core::Epoch;
 use hashroute_dataplane::refusal::{Refusal, Refused};
-use hashroute_dataplane::write::{GroupName, Tag, Target};
+use hashroute_dataplane::write::{Tag, Target};
 use hashroute_quorum::{Admission, Node, NodeSnapshot, PodGuard};
 use tokio::sync::watch;
 
@@ -83,25 +83,6 @@ impl Admitted for Admission {
 
     fn epoch(&self) -> Epoch {
         Self::epoch(self)
-    }
-}
-
-/// What a write is about, whatever the record.
-#[derive(Clone, Debug)]
-pub enum Goal {
-    /// The slot of the key with this hash.
-    Key(u64),
-    /// A group.
-    Group(GroupName),
-}
-
-impl Goal {
-    /// What it writes by the view of `ring`.
-    pub(crate) fn target(&self, ring: &Ring) -> Target {
-        match self {
-            Self::Key(hash) => Target::Slot(ring.slot_of_hash(*hash)),
-            Self::Group(group) => Target::Group(group.clone()),
-        }
     }
 }
 

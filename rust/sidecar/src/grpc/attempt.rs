@@ -16,6 +16,7 @@ use super::exchange::{AnswerNote, Ended, Exchange, PodFailure, status_of_reset};
 use super::reply::ErrorReply;
 use super::transit::Stopped;
 use super::upstream::{NotOpened, Opened, Patience, Upstream};
+use crate::writing::Failing;
 
 /// What came of one attempt.
 #[derive(Debug)]
@@ -261,6 +262,12 @@ fn was_chosen_down(permit: &Permit) -> bool {
 
 pub(super) fn name(permit: &Permit) -> String {
     format!("pod {}", permit.pod_id())
+}
+
+impl Failing for PodFailure {
+    fn describe(&self, pod: &str) -> String {
+        describe(*self, pod)
+    }
 }
 
 /// A failure in words, for the error that a caller sees.

@@ -1,50 +1,37 @@
 //! The way of a write: to the owner by the newest record, until a pod answers or there is a reason to
 //! stop. What each refusal and failure means is decided by `hashroute_dataplane::write`.
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hashroute_coordination::Resource;
-use hashroute_core::{Epoch, PodId};
+use hashroute_core::Epoch;
 use hashroute_dataplane::error::ErrorCode;
 use hashroute_dataplane::fleet::{Answer, Permit};
 use hashroute_dataplane::grpc::Status;
 use hashroute_dataplane::health::{Event as HealthEvent, Health};
 use hashroute_dataplane::key::KeySearch;
-use hashroute_dataplane::refusal::Refusal;
 use hashroute_dataplane::retry::Failure;
 use hashroute_dataplane::route::{Route, Writes};
-use hashroute_dataplane::write::{Event, GaveUp, Step, Target, Why, Write, WritePolicy};
+use hashroute_dataplane::write::{Event, GaveUp, Step, Why, Write, WritePolicy};
 use tokio::time::{Sleep, sleep};
 
-use super::attempt::{UNREACHABLE, describe, unsendable};
+use super::attempt::{UNREACHABLE, unsendable};
 use super::call::{Call, Failed};
 use super::exchange::{AnswerNote, Ended, Exchange, PodFailure, status_of_reset};
 use super::gateway::{Gateway, Table};
 use super::reply::ErrorReply;
 use super::transit::Stopped;
 use super::upstream::{NotOpened, Patience, Upstream};
-use crate::quorum::{Goal, resource};
-use crate::routing::Owner;
+use crate::writing::{Destination, Goal, Last, explain_end};
 
 /// A write, from one attempt to the next.
 struct Sending {
     write: Write,
     goal: Goal,
     attempts: u32,
-    last: Last,
-}
-
-/// What came of the last attempt.
-enum Last {
-    NoRecord,
-    NoOwner(Target, Epoch),
-    Silent(PodId),
-    Refused(PodId, Refusal),
-    Failed(PodId, PodFailure),
+    last: Last<PodFailure>,
 }
 
 /// What came of one attempt.
@@ -53,19 +40,22 @@ enum Sent {
     Step(Step),
 }
 
+/// The pod to which one attempt goes.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    upstream: &'a Upstream,
+    permit: &'a Permit,
+    table: &'a Table,
+    destination: &'a Destination,
+    gateway: &'a Gateway,
+}
+
 /// Why a write that is at a pod is looked at.
 enum Look {
     /// The resource has another owner.
     Moved,
     /// It is time.
     Waited,
-}
-
-/// The owner to which a write goes, by one record.
-struct Destination<'a> {
-    table: &'a Table,
-    resource: Resource,
-    owner: Owner,
 }
 
 impl Call {
@@ -106,30 +96,17 @@ impl Call {
         let table = self.gateway.table();
         self.table = Rc::clone(&table);
         let routing = &table.routing;
-        let Some(record) = routing.record() else {
-            sending.last = Last::NoRecord;
-            return Ok(self.tell(sending, Event::NoOwner { record: None }));
-        };
-        let epoch = record.epoch();
-        let target = sending.goal.target(&routing.ring);
-        let resource = resource(&target);
-        let fleet = &routing.grpc_side.fleet;
-        let owner = routing.owner(&resource);
-        let owner = owner.and_then(|owner| Some((owner.pod?, owner)));
-        let Some((pod, owner)) = owner else {
-            sending.last = Last::NoOwner(target, epoch);
-            return Ok(self.tell(sending, Event::NoOwner { record: Some(epoch) }));
-        };
-        if fleet.is_silent(pod) {
-            sending.last = Last::Silent(owner.writer.pod);
-            return Ok(self.tell(sending, Event::OwnerSilent { record: epoch }));
-        }
-        let Some(permit) = fleet.take(pod) else {
-            sending.last = Last::NoOwner(target, epoch);
-            return Ok(self.tell(sending, Event::NoOwner { record: Some(epoch) }));
-        };
-        self.tell(sending, Event::Sending { record: epoch });
-        self.head.note_write(&target, epoch, owner.term);
+        let (destination, permit) =
+            match sending.goal.destination(routing, &routing.grpc_side.fleet) {
+                Ok(found) => found,
+                Err((last, event)) => {
+                    sending.last = last;
+                    return Ok(self.tell(sending, event));
+                }
+            };
+        let record = destination.record;
+        self.tell(sending, Event::Sending { record });
+        self.head.note_write(&destination.target, record, destination.owner.term);
         if sending.attempts > 0 {
             self.gateway.shared.metrics.writes.repeated.increment();
             self.body.rewind();
@@ -138,21 +115,23 @@ impl Call {
             }
         }
         sending.attempts = sending.attempts.saturating_add(1);
-        let destination = Destination { table: &table, resource, owner };
-        self.at_owner(sending, &destination, permit).await
+        self.at_owner(sending, &table, &destination, permit).await
     }
 
     /// Sends the write to one pod and passes the answer on.
     async fn at_owner(
         &mut self,
         sending: &mut Sending,
-        destination: &Destination<'_>,
+        table: &Table,
+        destination: &Destination,
         permit: Permit,
     ) -> Result<Sent, Failed> {
         let gateway = Rc::clone(&self.gateway);
-        let stopped = match destination.table.upstream(permit.pod()) {
+        let budget = &table.routing.grpc_side.budget;
+        let stopped = match table.upstream(permit.pod()) {
             Some(upstream) => {
-                self.exchange(sending, destination, &permit, upstream, &gateway).await
+                let way = Way { upstream, permit: &permit, table, destination, gateway: &gateway };
+                self.exchange(sending, way).await
             }
             None => Stopped::NotOpened(NotOpened::Unreachable),
         };
@@ -191,21 +170,14 @@ impl Call {
         };
         permit.finish(Answer::Error);
         sending.last = Last::Failed(pod, failed);
-        let budget = &destination.table.routing.grpc_side.budget;
         let event = Event::Failed { failure: failed.failure, progress: self.progress(), budget };
         Ok(self.tell(sending, event))
     }
 
     /// Opens a stream and moves both bodies; interrupted by what the write is to do instead.
-    async fn exchange(
-        &mut self,
-        sending: &mut Sending,
-        destination: &Destination<'_>,
-        permit: &Permit,
-        upstream: &Upstream,
-        gateway: &Gateway,
-    ) -> Stopped<Step> {
-        let mut moved = pin!(destination.moved(gateway));
+    async fn exchange(&mut self, sending: &mut Sending, way: Way<'_>) -> Stopped<Step> {
+        let Way { upstream, permit, table, .. } = way;
+        let mut moved = pin!(way.moved());
         let is_sent = self.body.is_empty();
         let opened = match upstream.try_open(|| self.head.request(), is_sent) {
             Ok(Some(opened)) => Ok(opened),
@@ -226,7 +198,7 @@ impl Call {
                 return stopped.interruption().map_or_else(|stopped| stopped, moved);
             }
         };
-        let pod = Some(destination.table.pod_header(permit.pod()));
+        let pod = Some(table.pod_header(permit.pod()));
         let note = AnswerNote { pod, is_stale: false };
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         let mut is_moved = false;
@@ -246,7 +218,7 @@ impl Call {
             let event = match look {
                 Look::Moved => {
                     is_moved = true;
-                    let budget = &destination.table.routing.grpc_side.budget;
+                    let budget = &table.routing.grpc_side.budget;
                     Event::Moved { progress: self.progress(), budget }
                 }
                 Look::Waited => Event::Waited,
@@ -327,22 +299,7 @@ impl Call {
             (_, Some(reason)) => status_of_reset(reason),
             (_, None) => Status::Unavailable,
         };
-        let patience = sending.write.policy().patience.as_millis();
-        let last = &sending.last;
-        let text = match end.why {
-            Why::PatienceOver => {
-                format!("no pod accepted the write within writes.patience ({patience} ms): {last}")
-            }
-            Why::Final | Why::MayBeApplied => last.to_string(),
-            Why::NotReplayable => format!(
-                "{last}; it is not sent again, as it is longer than retry.buffer_bytes or its answer \
-                 has begun"
-            ),
-            Why::OwnerReplaced => format!(
-                "another pod owns now what is written, and the one that had the write did not answer \
-                 within writes.patience ({patience} ms) since"
-            ),
-        };
+        let text = explain_end(&end, sending.write.policy().patience, &sending.last);
         Failed::Error(ErrorReply { status, outcome: end.outcome, refusal: end.refusal, text })
     }
 }
@@ -359,27 +316,13 @@ impl Sending {
     }
 }
 
-impl Destination<'_> {
+impl Way<'_> {
     /// Returns once a record counts by which the resource has another owner.
-    async fn moved(&self, gateway: &Gateway) {
-        let mut changed = pin!(gateway.changed());
-        while gateway.shared.routing.load().owner(&self.resource).as_ref().map(|it| &it.writer)
-            == Some(&self.owner.writer)
-        {
+    async fn moved(&self) {
+        let mut changed = pin!(self.gateway.changed());
+        while !self.destination.is_replaced(&self.gateway.shared.routing.load()) {
             changed.as_mut().await;
-            changed.set(gateway.changed());
-        }
-    }
-}
-
-impl fmt::Display for Last {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRecord => f.write_str("no record of the quorum is known yet"),
-            Self::NoOwner(target, epoch) => write!(f, "at epoch {epoch} nobody owns {target}"),
-            Self::Silent(pod) => write!(f, "its owner, pod {pod}, does not answer its probes"),
-            Self::Refused(pod, refusal) => write!(f, "pod {pod} {}", refusal.says()),
-            Self::Failed(pod, failed) => f.write_str(&describe(*failed, &format!("pod {pod}"))),
+            changed.set(self.gateway.changed());
         }
     }
 }

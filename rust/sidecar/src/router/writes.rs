@@ -11,7 +11,8 @@ use hashroute_dataplane::retry::{Failure, Progress};
 use hashroute_dataplane::write::{Event, GaveUp, Step, Target, Write, WritePolicy};
 
 use super::{Present, Route, Router, State};
-use crate::quorum::{self, Goal};
+use crate::quorum;
+use crate::writing::Goal;
 
 /// Why nobody can be sent a write at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,18 +2,16 @@
 //! stop. What each refusal and failure means is decided by `hashroute_dataplane::write`.
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::time::Duration;
 
-use hashroute_coordination::Resource;
-use hashroute_core::{Epoch, PodId, hash_key};
+use hashroute_core::hash_key;
 use hashroute_dataplane::error::ErrorCode;
 use hashroute_dataplane::fleet::Answer;
 use hashroute_dataplane::health::Event as HealthEvent;
-use hashroute_dataplane::refusal::{Refusal, Refused};
+use hashroute_dataplane::refusal::Refused;
 use hashroute_dataplane::retry::{Failure, Progress};
 use hashroute_dataplane::route::Writes;
-use hashroute_dataplane::write::{Event, GaveUp, Step, Tag, Target, Why, Write, WritePolicy};
+use hashroute_dataplane::write::{Event, GaveUp, Step, Tag, Why, Write, WritePolicy};
 use hashroute_dataplane::zmtp::{ErrorReply, RequestId, encode_envelope, encode_frame, nth_frame};
 
 use super::dispatch::Place;
@@ -21,8 +19,7 @@ use super::link::Admission;
 use super::outbox::Outbox;
 use super::refusal;
 use super::relay::{Errand, Pending, Relay, Turn};
-use crate::quorum::{Goal, resource};
-use crate::routing::Owner;
+use crate::writing::{Destination, Failing, Goal, Last, explain_end};
 
 /// A write, from one attempt to the next.
 #[derive(Debug)]
@@ -31,32 +28,35 @@ pub(super) struct Sending {
     goal: Goal,
     /// Where it is, or was last.
     destination: Option<Destination>,
+    /// What travels with it there.
+    tag: String,
     attempts: u32,
     /// When it is to be looked at.
     alarm: Option<Duration>,
     /// Whether it is at a pod that does not own the resource any more.
     is_moved: bool,
-    last: Last,
+    last: Last<WayFailed>,
 }
 
-/// The owner to which a write goes, by one record.
-#[derive(Debug)]
-struct Destination {
-    resource: Resource,
-    owner: Owner,
-    /// What travels with it.
-    tag: String,
+/// How the way to a pod fails.
+#[derive(Clone, Copy, Debug)]
+enum WayFailed {
+    /// Its connection.
+    Connection(Failure),
+    /// It has more waiting than it reads.
+    Full,
 }
 
-/// What came of the last attempt.
-#[derive(Debug)]
-enum Last {
-    NoRecord,
-    NoOwner(Target, Epoch),
-    Silent(PodId),
-    Refused(PodId, Refusal),
-    Failed(PodId, Failure),
-    Full(PodId),
+impl Failing for WayFailed {
+    fn describe(&self, pod: &str) -> String {
+        match self {
+            Self::Connection(failure) if failure.may_have_reached() => {
+                format!("the connection to {pod} was lost before its reply came")
+            }
+            Self::Connection(_) => format!("{pod} cannot be reached"),
+            Self::Full => format!("{pod} has more waiting than it reads"),
+        }
+    }
 }
 
 /// When writes are to be looked at. A write whose alarm has changed meanwhile is passed over.
@@ -104,6 +104,7 @@ impl Sending {
             write: Write::new(turn.now, policy),
             goal,
             destination: None,
+            tag: String::new(),
             attempts: 0,
             alarm: None,
             is_moved: false,
@@ -113,12 +114,11 @@ impl Sending {
 
     /// Queues the message with its tag after the envelope.
     pub(super) fn put_message(&self, pending: &Pending, outbox: &mut Outbox) {
-        let tag = self.destination.as_ref().map_or("", |destination| &destination.tag);
         let content = pending.content();
         outbox.encode(|tail| {
             // Encoded again, since one that was a whole message says that no frame follows.
             encode_envelope(tail, pending.envelope(), true);
-            encode_frame(tail, tag.as_bytes(), !content.is_empty());
+            encode_frame(tail, self.tag.as_bytes(), !content.is_empty());
         });
         outbox.share(&content);
     }
@@ -199,7 +199,7 @@ impl Relay {
     pub(super) fn write_failed(&mut self, turn: Turn<'_>, request: RequestId, failure: Failure) {
         let Some((request, permit)) = self.take_off(request) else { return };
         if let (Some(sending), Some(permit)) = (self.sending(request), permit) {
-            sending.last = Last::Failed(permit.pod_id().clone(), failure);
+            sending.last = Last::Failed(permit.pod_id().clone(), WayFailed::Connection(failure));
             permit.finish(Answer::Error);
         }
         let budget = &turn.routing.zmq_side.budget;
@@ -234,47 +234,35 @@ impl Relay {
 
     /// Finds the owner by the newest record and gives it the write. What follows if that cannot be.
     fn send_to_owner(&mut self, turn: Turn<'_>, request: RequestId) -> Option<Step> {
-        let routing = turn.routing;
+        let (routing, side) = (turn.routing, &turn.routing.zmq_side);
         let sending = self.sending(request)?;
-        let Some(record) = routing.record() else {
-            sending.last = Last::NoRecord;
-            return Some(sending.write.handle(turn.now, Event::NoOwner { record: None }));
+        let (destination, permit) = match sending.goal.destination(routing, &side.fleet) {
+            Ok(found) => found,
+            Err((last, event)) => {
+                sending.last = last;
+                return Some(sending.write.handle(turn.now, event));
+            }
         };
-        let epoch = record.epoch();
-        let target = sending.goal.target(&routing.ring);
-        let resource = resource(&target);
-        let fleet = &routing.zmq_side.fleet;
-        let owner = routing.owner(&resource);
-        let Some((pod, owner)) = owner.and_then(|owner| Some((owner.pod?, owner))) else {
-            sending.last = Last::NoOwner(target, epoch);
-            return Some(sending.write.handle(turn.now, Event::NoOwner { record: Some(epoch) }));
-        };
-        if fleet.is_silent(pod) {
-            sending.last = Last::Silent(owner.writer.pod);
-            return Some(sending.write.handle(turn.now, Event::OwnerSilent { record: epoch }));
-        }
-        sending.write.handle(turn.now, Event::Sending { record: epoch });
+        let (record, term) = (destination.record, destination.owner.term);
+        sending.write.handle(turn.now, Event::Sending { record });
         sending.is_moved = false;
         sending.alarm = None;
-        let tag = Tag { target, epoch, term: owner.term }.to_frame();
-        let id = owner.writer.pod.clone();
-        sending.destination = Some(Destination { resource, owner, tag });
-        let key = self.by_pod.get(pod.as_usize()).copied().flatten();
+        sending.tag = Tag { target: destination.target.clone(), epoch: record, term }.to_frame();
+        sending.destination = Some(destination);
+        let key = self.by_pod.get(permit.pod().as_usize()).copied().flatten();
         let link = key.and_then(|key| Some((key, self.links.get(key)?)));
         let admission = link.map_or(Admission::Unreachable, |(_, link)| {
             link.admission(turn.now, routing.rules.health.timeout)
         });
-        let (must_wait, last) = match admission {
-            Admission::Send => (false, None),
-            Admission::Wait => (true, None),
-            Admission::Unreachable => (false, Some(Last::Failed(id, Failure::Refused))),
-            Admission::Full => (false, Some(Last::Full(id))),
+        let failed = match admission {
+            Admission::Send | Admission::Wait => None,
+            Admission::Unreachable => Some(WayFailed::Connection(Failure::Refused)),
+            Admission::Full => Some(WayFailed::Full),
         };
-        let permit = fleet.take(pod);
         let sending = self.sending(request)?;
-        if let Some(last) = last {
-            sending.last = last;
-            let (failure, budget) = (Failure::Refused, &routing.zmq_side.budget);
+        if let Some(failed) = failed {
+            sending.last = Last::Failed(permit.pod_id().clone(), failed);
+            let (failure, budget) = (Failure::Refused, &side.budget);
             let event = Event::Failed { failure, progress: WHOLE, budget };
             return Some(sending.write.handle(turn.now, event));
         }
@@ -282,7 +270,8 @@ impl Relay {
         if sending.attempts > 1 {
             self.shared.metrics.writes.repeated.increment();
         }
-        self.put(request, Place { link: key?, permit, must_wait });
+        let must_wait = admission == Admission::Wait;
+        self.put(request, Place { link: key?, permit: Some(permit), must_wait });
         None
     }
 
@@ -308,43 +297,15 @@ impl Sending {
         let Some(destination) = self.destination.as_ref().filter(|_| !self.is_moved) else {
             return false;
         };
-        let owner = turn.routing.owner(&destination.resource);
-        owner.is_none_or(|owner| owner.writer != destination.owner.writer)
+        destination.is_replaced(turn.routing)
     }
 
     /// The end of a write that no pod answered.
     fn gave_up(&self, end: GaveUp) -> ErrorReply {
         let code = if end.why == Why::Final { ErrorCode::Refused } else { ErrorCode::Unavailable };
-        let patience = self.write.policy().patience.as_millis();
-        let last = &self.last;
-        let text = match end.why {
-            Why::PatienceOver => {
-                format!("no pod accepted the write within writes.patience ({patience} ms): {last}")
-            }
-            Why::Final | Why::MayBeApplied | Why::NotReplayable => last.to_string(),
-            Why::OwnerReplaced => format!(
-                "another pod owns now what is written, and the one that had the write did not \
-                 answer within writes.patience ({patience} ms) since"
-            ),
-        };
+        let text = explain_end(&end, self.write.policy().patience, &self.last);
         let refused = end.refusal.map(|refusal| Refused { refusal, epoch: None });
         ErrorReply { code, outcome: end.outcome, refused, text }
-    }
-}
-
-impl fmt::Display for Last {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRecord => f.write_str("no record of the quorum is known yet"),
-            Self::NoOwner(target, epoch) => write!(f, "at epoch {epoch} nobody owns {target}"),
-            Self::Silent(pod) => write!(f, "its owner, pod {pod}, does not answer"),
-            Self::Refused(pod, refusal) => write!(f, "pod {pod} {}", refusal.says()),
-            Self::Failed(pod, failure) if failure.may_have_reached() => {
-                write!(f, "the connection to pod {pod} was lost before its reply came")
-            }
-            Self::Failed(pod, _) => write!(f, "pod {pod} cannot be reached"),
-            Self::Full(pod) => write!(f, "pod {pod} has more waiting than it reads"),
-        }
     }
 }
 

@@ -12,8 +12,8 @@ use hashroute_dataplane::retry::{Failure, Progress};
 use hashroute_dataplane::write::{GaveUp, GroupName, Target, Why};
 
 use super::{NoWriter, Router, RouterSettings, Turn, WriteRequest};
-use crate::quorum::Goal;
 use crate::settings::RetrySettings;
+use crate::writing::Goal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const WHOLE: Progress = Progress { response_started: false, replayable: true };

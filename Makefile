@@ -15,7 +15,7 @@ RUST_SOURCES := $(shell find rust proto -name '*.rs' -o -name Cargo.toml -o -nam
 
 SOAK_SECONDS ?= 1800
 
-.PHONY: help setup packages soak simulate mutants build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
+.PHONY: help setup packages soak simulate mutants exhaustive build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,16 +59,21 @@ test-rust: packages  ## unit, property and socket tests of the crates
 test-python: build packages  ## the Python surface and real processes on loopback
 	$(BIN)/python -m pytest
 
-soak: build packages  ## SOAK_SECONDS=1800 of schedules, then of faults on real processes, half of it on etcd
-	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --seconds $(SOAK_SECONDS)
+SIMULATOR := $(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator --
+
+soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, then of faults on real processes, half of it on etcd
+	$(SIMULATOR) --seeds $$(( $$(date +%s) * 1000000 ))..18446744073709551615 --seconds $(SOAK_SECONDS)
 	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 ))
 	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 )) --engine etcd
 
 simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them; exits 1 if a promise breaks
-	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --seeds 0..200000 --seconds 60
+	$(SIMULATOR) --seeds 0..200000 --seconds 60
 
 mutants:  ## which schedule catches which planted bug; exits 1 if one survives
-	$(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator -- --mutants --seeds 0..8000
+	$(SIMULATOR) --mutants --seeds 0..8000
+
+exhaustive:  ## every order of events of small clusters with one fault (minutes, and gigabytes of memory)
+	for request in nothing drain replace-voter; do $(SIMULATOR) --exhaustive --request $$request || exit 1; done
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)

@@ -1,6 +1,7 @@
 //! What can be wished for the next record, and how it is made from the one before.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use hashroute_core::{Pod, PodId, PodState, Ring, View, Weight};
@@ -64,6 +65,13 @@ pub enum Change {
         /// The one that comes.
         new: VoterEntry,
     },
+}
+
+impl Hash for Change {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Not every part has a hash of its own, and nothing hashes many of them.
+        format!("{self:?}").hash(state);
+    }
 }
 
 impl Record {

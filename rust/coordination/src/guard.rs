@@ -60,7 +60,7 @@ pub struct WriteTag {
 }
 
 /// What a member may not accept although it owns it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Guard {
     /// What was released and is not decided yet. Emptied by the next install.
     released: Vec<Released>,
@@ -68,7 +68,7 @@ pub struct Guard {
 }
 
 /// A record for which the member released what it loses in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Released {
     record: Record,
     /// Who asked, and in which try.

@@ -21,7 +21,7 @@ pub enum Call {
 /// It counts from when renewals were *sent*, so that it has ended before the guard of any voter
 /// that granted it. A member whose renewals bring no lease stops renewing and probes: else one
 /// that is heard but hears nothing would be guarded for ever, and nobody could take its place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct LeaseHolder {
     sequence: Sequence,
     /// When each call still unanswered was sent; calls older than two leases are dropped.
@@ -37,7 +37,7 @@ pub struct LeaseHolder {
     planted: Planted,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Phase {
     /// Asks voters whether they answer; these did since `since`.
     Probing { since: Duration, heard: Vec<VoterId> },

@@ -113,6 +113,32 @@ impl LeaseParameters {
         self.holder_window().saturating_sub(self.renewal_interval).saturating_sub(round_trip)
     }
 
+    /// Within this the calls of one round are answered, or the try is given up: a round trip with
+    /// a disk sync. A lease has to be so long that this is enough.
+    pub(crate) fn answer_time(self) -> Duration {
+        self.ttl * 2 / 3
+    }
+
+    /// After this without an answer a call is sent again.
+    pub(crate) fn resend_interval(self) -> Duration {
+        self.ttl / 6
+    }
+
+    /// A proposer at work repeats itself more often than this.
+    pub(crate) fn proposer_silence(self) -> Duration {
+        self.ttl / 2
+    }
+
+    /// The first wait after a try that failed; it doubles with each.
+    pub(crate) fn backoff(self) -> Duration {
+        self.ttl / 10
+    }
+
+    /// Between the first tries of two members that see the same failure.
+    pub(crate) fn stagger(self) -> Duration {
+        self.ttl / 15
+    }
+
     /// 2 rho L, rounded up: a window that is a nanosecond too short harms nobody.
     fn drift_of_ttl(self) -> Duration {
         let nanos = u64::try_from(self.ttl.as_nanos()).unwrap_or(u64::MAX);

@@ -3,6 +3,7 @@
 mod proposals;
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use hashroute_core::{Epoch, Pod, PodId};
@@ -81,11 +82,22 @@ pub struct Member {
 }
 
 /// What a voter said, and when that was heard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Report {
     by: VoterId,
     at: Duration,
     lapsed: Vec<Writer>,
+}
+
+impl Hash for Member {
+    /// Of everything but the pod, which never changes, and the draft, which follows from the rest.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.me, &self.record, &self.lease, &self.guard, &self.proposer).hash(state);
+        (&self.reports, self.accepted_elsewhere, &self.suspect).hash(state);
+        (&self.wishes, self.wished, self.asked, self.tries).hash(state);
+        (self.takes_part, self.was_writer, self.next_proposal).hash(state);
+        (self.ticked_at, self.failures, self.planted).hash(state);
+    }
 }
 
 impl Member {
@@ -223,9 +235,8 @@ impl Member {
                 Call::Probe(sequence) => ToVoter::Probe { epoch, writer, sequence },
             })
         });
-        let patience = self.record.parameters().ttl;
-        let is_lost = self.lease.looking_since().is_some_and(|since| now >= since + patience);
-        if call.is_some() && is_lost {
+        let ttl = self.record.parameters().ttl;
+        if call.is_some() && self.lease.looking_since().is_some_and(|since| now >= since + ttl) {
             actions.extend(self.ask_somebody(dice));
         }
         let due = self.proposer.tick(now);

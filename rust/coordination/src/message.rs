@@ -22,7 +22,7 @@ pub struct Ballot {
 pub struct Sequence(pub u64);
 
 /// Why a renewal was not granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The voter has a newer record; here it is.
     Behind(Record),
@@ -41,7 +41,7 @@ pub enum Refusal {
 }
 
 /// What a member says to a voter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ToVoter {
     /// Asks for a lease, or for more of it.
     Renew {
@@ -92,7 +92,7 @@ pub enum ToVoter {
 }
 
 /// What a voter says to a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FromVoter {
     /// Grants it.
     Renewed {
@@ -181,7 +181,7 @@ pub enum FromVoter {
 }
 
 /// What one member says to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ToPeer {
     /// Asks a writer whether it is there and would release what it loses. It goes on writing. Who
     /// is past that epoch answers with its record; a process that finds no voters asks for that.

@@ -79,21 +79,28 @@ bugs! {
 }
 
 impl Bug {
-    /// Whether leaving the rule out stops writes for good, rather than letting wrong ones through.
+    /// Whether leaving the rule out stops writes for good, instead of letting wrong ones through or
+    /// beside it.
     #[must_use]
     pub fn stops_progress(self) -> bool {
-        matches!(self, Self::NoProbe | Self::UnheardVotersCounted | Self::UndecidedIgnored)
+        matches!(
+            self,
+            Self::NoProbe
+                | Self::OldEpochGranted
+                | Self::UnheardVotersCounted
+                | Self::UndecidedIgnored
+        )
     }
 }
 
 /// Which rule is left out.
 #[cfg(feature = "planted")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Planted(pub Option<Bug>);
 
 /// Which rule is left out: none in this build.
 #[cfg(not(feature = "planted"))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Planted(());
 
 impl Planted {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashroute_core::{Epoch, PodId};
 
+use crate::lease::LeaseParameters;
 use crate::message::{Ballot, FromVoter, ToPeer, ToVoter};
 use crate::planted::{Bug, Planted};
 use crate::record::{Record, VoterId, Writer};
@@ -29,7 +30,7 @@ pub enum ProposerAction {
 }
 
 /// What is to be decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Wish {
     /// The record that counts now.
     pub before: Record,
@@ -41,13 +42,10 @@ pub struct Wish {
     /// Who is asked first whether it would release what it loses. Nobody stops writing before all
     /// of them have answered: a wish that cannot come true must not interrupt anybody.
     pub ask_first: Vec<Writer>,
-    /// How long voters may take to promise: a round trip and a disk sync. Longer after tries that
-    /// failed, for a disk may be slow; a try that waits sends its calls again, so it costs little.
-    pub answer_time: Duration,
 }
 
 /// One member's tries to get a record chosen, one at a time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Proposer {
     attempt: Option<Attempt>,
     /// The highest round seen; the next try goes above it.
@@ -55,18 +53,16 @@ pub struct Proposer {
     planted: Planted,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Attempt {
     wish: Wish,
     ballot: Ballot,
     phase: Phase,
-    /// Voters that promised a higher ballot, and so will not take part in this one.
-    outbid: Vec<VoterId>,
     send_at: Duration,
     give_up_at: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Phase {
     Asking { ready: Vec<Writer> },
     Preparing { promised: BTreeMap<VoterId, Option<(Ballot, Record)>> },
@@ -96,14 +92,13 @@ impl Proposer {
     pub fn propose(&mut self, now: Duration, wish: Wish, dice: u64) -> Vec<ProposerAction> {
         self.round += 1;
         let ballot = Ballot { round: self.round, proposer: dice };
-        let (phase, patience) = if wish.ask_first.is_empty() {
-            (Phase::Preparing { promised: BTreeMap::new() }, wish.answer_time)
+        let phase = if wish.ask_first.is_empty() {
+            Phase::Preparing { promised: BTreeMap::new() }
         } else {
-            (Phase::Asking { ready: Vec::new() }, ANSWER_TIME)
+            Phase::Asking { ready: Vec::new() }
         };
-        let (send_at, give_up_at) = (now, now + patience);
-        let outbid = Vec::new();
-        self.attempt = Some(Attempt { wish, ballot, phase, outbid, send_at, give_up_at });
+        let (send_at, give_up_at) = (now, now + wish.before.parameters().answer_time());
+        self.attempt = Some(Attempt { wish, ballot, phase, send_at, give_up_at });
         self.tick(now)
     }
 
@@ -122,7 +117,7 @@ impl Proposer {
         if now < attempt.send_at {
             return Vec::new();
         }
-        attempt.send_at = now + RESEND_INTERVAL;
+        attempt.send_at = now + attempt.parameters().resend_interval();
         attempt.calls(self.planted)
     }
 
@@ -150,7 +145,7 @@ impl Proposer {
             }
             FromVoter::Outbid { epoch, promised } if attempt.epoch() == *epoch => {
                 self.round = self.round.max(promised.round);
-                if attempt.ballot < *promised && attempt.is_hopeless_without(by) {
+                if attempt.ballot < *promised {
                     self.attempt = None;
                     return vec![ProposerAction::Failed];
                 }
@@ -196,8 +191,8 @@ impl Proposer {
             return Vec::new();
         }
         attempt.phase = Phase::Preparing { promised: BTreeMap::new() };
-        attempt.send_at = now + RESEND_INTERVAL;
-        attempt.give_up_at = now + attempt.wish.answer_time;
+        attempt.send_at = now + attempt.parameters().resend_interval();
+        attempt.give_up_at = now + attempt.parameters().answer_time();
         attempt.calls(self.planted)
     }
 
@@ -233,19 +228,12 @@ impl Attempt {
         self.wish.record.epoch()
     }
 
-    fn is(&self, epoch: Epoch, ballot: Ballot) -> bool {
-        self.epoch() == epoch && self.ballot == ballot
+    fn parameters(&self) -> LeaseParameters {
+        self.wish.before.parameters()
     }
 
-    /// Whether too few voters are left for a majority, now that this one promised a higher ballot.
-    /// While enough are left the try goes on: it may well be decided before the other one is.
-    fn is_hopeless_without(&mut self, voter: VoterId) -> bool {
-        if !self.outbid.contains(&voter) {
-            self.outbid.push(voter);
-        }
-        let voters = self.wish.before.voters().iter();
-        let left = voters.filter(|entry| !self.outbid.contains(&entry.id)).count();
-        left < self.wish.before.majority()
+    fn is(&self, epoch: Epoch, ballot: Ballot) -> bool {
+        self.epoch() == epoch && self.ballot == ballot
     }
 
     /// Whose votes count: the voters of the record *before* decide on the next.
@@ -277,9 +265,8 @@ impl Attempt {
         let record = earlier.map_or_else(|| self.wish.record.clone(), |(_, record)| record.clone());
         let (released, accepted) = (Vec::new(), Vec::new());
         self.phase = Phase::Voting { record, own, released, accepted };
-        let quiet = self.wish.before.parameters().quiet_time();
-        self.give_up_at = now + quiet + quiet.max(self.wish.answer_time);
-        self.send_at = now + RESEND_INTERVAL;
+        self.give_up_at = now + self.parameters().quiet_time() * 2;
+        self.send_at = now + self.parameters().resend_interval();
         self.calls(planted)
     }
 
@@ -324,7 +311,6 @@ impl Attempt {
     fn call_to(&self, voter: VoterId) -> Option<ProposerAction> {
         let ballot = self.ballot;
         let message = match &self.phase {
-            _ if self.outbid.contains(&voter) => return None,
             Phase::Preparing { promised } if !promised.contains_key(&voter) => {
                 let (epoch, stop) = (self.epoch(), self.wish.stop.clone());
                 ToVoter::Prepare { epoch, ballot, stop }
@@ -338,13 +324,6 @@ impl Attempt {
         Some(ProposerAction::ToVoter(voter, message))
     }
 }
-
-/// Within this the calls of one round are answered, or the try is given up: a round trip with a
-/// disk sync, with room for a slow disk.
-pub(crate) const ANSWER_TIME: Duration = Duration::from_millis(100);
-
-/// After this without an answer a call is sent again.
-const RESEND_INTERVAL: Duration = Duration::from_millis(25);
 
 #[cfg(test)]
 mod tests;

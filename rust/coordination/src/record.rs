@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
 
 use hashroute_core::{Epoch, Pod, PodId, PodState, Ring, Slot, View};
@@ -97,11 +97,12 @@ pub(crate) struct Parts {
     pub(crate) since: Since,
 }
 
-/// What was found out about a record and the one before it.
+/// What was found out about a record, and about it and the one before it.
 #[derive(Default)]
 pub(crate) struct Since {
     losers: OnceLock<(Weak<Parts>, Arc<[Writer]>)>,
     follows: OnceLock<(Weak<Parts>, Result<(), ChangeError>)>,
+    number: OnceLock<u64>,
 }
 
 impl Record {
@@ -489,6 +490,23 @@ impl PartialEq for Record {
 }
 
 impl Eq for Record {}
+
+impl Hash for Record {
+    /// Of what differs between the records of one cluster; worked out once.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let number = self.0.since.number.get_or_init(|| {
+            let mut state = DefaultHasher::new();
+            self.epoch().hash(&mut state);
+            self.0.voters.hash(&mut state);
+            for pod in self.0.view.pods() {
+                (&pod.id, pod.weight, pod.state).hash(&mut state);
+            }
+            (&self.0.writers, &self.0.groups, &self.0.terms).hash(&mut state);
+            state.finish()
+        });
+        number.hash(state);
+    }
+}
 
 impl fmt::Debug for Record {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

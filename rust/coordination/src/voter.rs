@@ -10,7 +10,7 @@ use crate::planted::{Bug, Planted};
 use crate::record::{Record, VoterId, Writer};
 
 /// What a voter must not forget over a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VoterState {
     /// Its name, and that of its disk.
     pub id: VoterId,
@@ -37,7 +37,7 @@ pub enum VoterAction {
 }
 
 /// One voter of a cluster. See the module of the crate for how to drive it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Voter {
     state: VoterState,
     /// What is known of each writer of the record, and of those before it that are still guarded.
@@ -50,13 +50,11 @@ pub struct Voter {
     held: Option<Hold>,
     /// The ballot promised last, while its proposer can be heard: others wait for it.
     standing: Option<Standing>,
-    /// How many ballots were promised before that one for the same epoch.
-    ballots: u32,
     planted: Planted,
 }
 
 /// What a voter knows of one writer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Watch {
     /// The guard: no renewal was granted that lets the writer write after this. None: none was.
     guarded_until: Option<Duration>,
@@ -68,13 +66,13 @@ struct Watch {
     renounced: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Hold {
     writers: Vec<Writer>,
     until: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Standing {
     ballot: Ballot,
     since: Duration,
@@ -95,8 +93,7 @@ impl Voter {
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
         let (watches, held, standing) = (Vec::new(), None, None);
-        let ballots = 0;
-        let mut voter = Self { state, watches, quiet_until, held, standing, ballots, planted };
+        let mut voter = Self { state, watches, quiet_until, held, standing, planted };
         voter.watch_writers(now);
         voter
     }
@@ -245,9 +242,6 @@ impl Voter {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
-        if self.standing.is_some_and(|standing| standing.ballot != ballot) {
-            self.ballots += 1;
-        }
         let since = self.standing.filter(|it| it.ballot == ballot).map_or(now, |it| it.since);
         self.standing = Some(Standing { ballot, since, heard: now });
         self.held = Some(Hold { writers: stop, until: since + self.parameters().ttl * 2 });
@@ -330,7 +324,6 @@ impl Voter {
         self.state.accepted = None;
         self.held = None;
         self.standing = None;
-        self.ballots = 0;
         self.watch_writers(now);
         vec![self.persist()]
     }
@@ -376,13 +369,11 @@ impl Voter {
     }
 
     /// The ballot of another proposer that is still at work. A matter of progress, not of safety:
-    /// without it proposers of different wishes would outbid each other for ever. The more ballots
-    /// came to nothing the longer each is waited for: disks or links may be slow.
+    /// without it proposers of different wishes would outbid each other for ever.
     fn busy_with(&self, now: Duration, ballot: Ballot) -> Option<Ballot> {
         let standing = self.standing.filter(|it| it.ballot.proposer != ballot.proposer)?;
-        let patience = 1 << self.ballots.min(PATIENCE_DOUBLINGS);
-        let at_work = now < standing.heard + PROPOSER_SILENCE * patience;
-        let in_time = now < standing.since + self.parameters().quiet_time() * 2 * patience;
+        let at_work = now < standing.heard + self.parameters().proposer_silence();
+        let in_time = now < standing.since + self.parameters().quiet_time() * 2;
         (at_work && in_time).then_some(standing.ballot)
     }
 
@@ -414,11 +405,6 @@ impl Voter {
 fn send(to: PodId, message: FromVoter) -> VoterAction {
     VoterAction::Send { to, message }
 }
-
-/// A proposer at work that is not answered repeats itself more often than this.
-const PROPOSER_SILENCE: Duration = Duration::from_millis(75);
-/// So often is the time doubled: who waits too long for the dead writes too late..
-const PATIENCE_DOUBLINGS: u32 = 1;
 
 /// The smallest time that passes between two readings that differ.
 const GRAIN: Duration = Duration::from_nanos(1);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use hashroute_simulator::{Bug, Schedule};
+use hashroute_simulator::{Bounds, Bug, Request, Schedule};
 
 /// What `--help` says.
 pub(crate) const USAGE: &str = "\
@@ -25,6 +25,12 @@ Runs whole clusters under virtual time and checks what must hold. Exits 1 if som
   --visible          count only promises that users would see broken
   --bug NAME         leave this rule out
   --directed         with --bug: bend the schedules towards it
+  --exhaustive       look at every order of events of a small cluster; --bug leaves a rule out
+  --faults N         with --exhaustive: so many faults at most (default 1)
+  --request NAME     with --exhaustive: what the operator asks for: nothing, drain, replace-voter
+  --horizon N        with --exhaustive: so many ms after the first fault or request (default 150)
+  --depth N          with --exhaustive: so many events after that
+  --states N         with --exhaustive: give up after so many states
   --figures          measure how long resources are without a writer
   --help             this";
 
@@ -36,6 +42,7 @@ pub(crate) enum Task {
     Many,
     Mutants,
     Figures,
+    Exhaustive,
 }
 
 /// The command line.
@@ -50,6 +57,8 @@ pub(crate) struct Arguments {
     pub(crate) label: String,
     /// So often it is said how far it is.
     pub(crate) progress: Option<Duration>,
+    /// How far an exhaustive search looks.
+    pub(crate) bounds: Bounds,
     /// What all schedules have in common, and the seed if there is one.
     pub(crate) schedule: Schedule,
 }
@@ -66,6 +75,7 @@ impl Arguments {
             ledger: None,
             label: String::new(),
             progress: None,
+            bounds: Bounds::default(),
             schedule: Schedule::default(),
         };
         let mut seeds = None;
@@ -93,6 +103,20 @@ impl Arguments {
                 "--bug" => arguments.schedule.bug = Some(bug(&value()?)?),
                 "--directed" => arguments.schedule.directed = true,
                 "--figures" => arguments.task = Task::Figures,
+                "--exhaustive" => arguments.task = Task::Exhaustive,
+                "--faults" => {
+                    let faults = u8::try_from(number(&value()?)?);
+                    arguments.bounds.faults = faults.map_err(|_| format!("{word}: too many"))?;
+                }
+                "--request" => arguments.bounds.request = request(&value()?)?,
+                "--horizon" => arguments.bounds.horizon = Duration::from_millis(number(&value()?)?),
+                "--depth" => {
+                    arguments.bounds.depth = u32::try_from(number(&value()?)?).unwrap_or(u32::MAX);
+                }
+                "--states" => {
+                    let states = usize::try_from(number(&value()?)?);
+                    arguments.bounds.states_most = states.unwrap_or(usize::MAX);
+                }
                 "--help" => arguments.task = Task::Help,
                 _ => return Err(format!("{word}: no such option")),
             }
@@ -103,6 +127,7 @@ impl Arguments {
         if arguments.ledger.is_some() && seeds.is_none() {
             return Err("--ledger needs to know which schedules: add --seeds".to_owned());
         }
+        arguments.bounds.bug = arguments.schedule.bug;
         let endless = arguments.seconds.map(|_| 0..u64::MAX);
         arguments.seeds = seeds.or(endless).unwrap_or(arguments.seeds);
         Ok(arguments)
@@ -124,6 +149,15 @@ fn bug(name: &str) -> Result<Bug, String> {
         let names: Vec<String> = Bug::ALL.iter().map(|bug| format!("{bug:?}")).collect();
         format!("{name}: no such bug; there are {}", names.join(", "))
     })
+}
+
+fn request(name: &str) -> Result<Request, String> {
+    match name {
+        "nothing" => Ok(Request::Nothing),
+        "drain" => Ok(Request::Drain),
+        "replace-voter" => Ok(Request::ReplaceVoter),
+        _ => Err(format!("{name}: expected nothing, drain or replace-voter")),
+    }
 }
 
 /// More would only wait for each other.

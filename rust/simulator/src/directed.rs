@@ -35,13 +35,15 @@ fn pass(world: &mut World, time: Duration) {
     world.now = end;
 }
 
-/// Without more patience after tries that failed, of the proposer and of the voters, seeds 163 and
-/// 1145 of 0..3000 make no record in the twelve seconds after the healing.
+/// Without waits that follow from the length of a lease, a lease of any length needs disks that sync
+/// within a tenth of a second: some of these make no record in the twelve seconds after the healing.
 #[test]
 fn slow_disks_make_changes_slow_and_do_not_stop_them() {
-    for seed in (0..200).chain([1145]) {
+    for seed in 0..200 {
         let outcome = run(seed, |plan| {
             (plan.slow_disks, plan.sync_most) = (true, MS(200));
+            plan.parameters = Plan::PATIENT;
+            plan.look_at = plan.heal_at + MS(800);
             plan.end_at = plan.heal_at + MS(12_800);
             plan.kinds.retain(|kind| *kind != Kind::LoseDisk);
         });

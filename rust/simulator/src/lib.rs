@@ -9,13 +9,16 @@ mod clock;
 mod dice;
 #[cfg(test)]
 mod directed;
+mod exhaustive;
 mod figures;
 mod invariants;
 mod mutants;
+mod number;
 mod plan;
 mod recipes;
 mod world;
 
+pub use exhaustive::{Bounds, Exhausted, Request, exhaust};
 pub use figures::{Figure, figures};
 pub use hashroute_coordination::Bug;
 pub use invariants::{Invariant, Violation};

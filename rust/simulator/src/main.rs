@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use arguments::{Arguments, Task};
-use hashroute_simulator::{Bug, Schedule, catch, figures, run};
+use hashroute_simulator::{Bounds, Bug, Exhausted, Schedule, catch, exhaust, figures, run};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Task::Many => campaign::run_all(&mut out, &arguments),
         Task::Mutants => mutants(&mut out, &arguments),
         Task::Figures => print_figures(&mut out),
+        Task::Exhaustive => search(&mut out, &arguments.bounds),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -93,6 +95,26 @@ fn mutants(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
     })?;
     writeln!(out, "{caught} of {} planted bugs caught", Bug::ALL.len())?;
     Ok(survivors == 0)
+}
+
+/// Looks at every state within the bounds; returns whether nothing broke.
+fn search(out: &mut impl Write, bounds: &Bounds) -> io::Result<bool> {
+    let started = Instant::now();
+    let found = exhaust(bounds);
+    if let Some((violation, way)) = &found.violation {
+        way.iter().try_for_each(|step| writeln!(out, "{step}"))?;
+        writeln!(out, "{violation}")?;
+    }
+    let Bounds { faults, request, horizon, .. } = bounds;
+    let Exhausted { states, transitions, depth, is_complete, violation } = &found;
+    let kind = if *is_complete && violation.is_none() { "all" } else { "the first" };
+    writeln!(
+        out,
+        "{kind} {states} states, {transitions} transitions, at most {depth} events deep: {faults} \
+         faults, {request:?}, {horizon:?}; {:.1} s",
+        started.elapsed().as_secs_f64()
+    )?;
+    Ok(violation.is_none())
 }
 
 fn print_figures(out: &mut impl Write) -> io::Result<bool> {

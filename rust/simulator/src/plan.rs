@@ -170,6 +170,14 @@ const LASTING: [Lasting; 8] = [
 ];
 
 impl Plan {
+    /// Leases for disks that take up to a third of them to sync.
+    pub(crate) const PATIENT: LeaseParameters = LeaseParameters {
+        ttl: Duration::from_millis(600),
+        renewal_interval: Duration::from_millis(100),
+        drift_ppm: 1_000,
+        margin: Duration::from_millis(10),
+    };
+
     /// The plan that the dice give.
     pub(crate) fn swarm(dice: &mut Dice) -> Self {
         let ms = Duration::from_millis;
@@ -190,16 +198,22 @@ impl Plan {
             *dice.pick(&[ms(0), ms(2), ms(20)]).unwrap_or(&ms(0))
         };
         let wide = LeaseParameters { drift_ppm: 20_000, ..LeaseParameters::TIGHT };
+        let parameters = match (slow_disks, dice.per_mille(300)) {
+            (true, _) => Self::PATIENT,
+            (false, true) => wide,
+            (false, false) => LeaseParameters::TIGHT,
+        };
+        let look_after = *dice.pick(&[200, 200, 200, 500]).unwrap_or(&500);
+        let look_after = if slow_disks { ms(look_after) * 4 } else { ms(look_after) };
         Self {
             voters,
             members,
             known: 1 + dice.below(members),
             slots: *dice.pick(&[8, 8, 16]).unwrap_or(&8),
             groups: usize::from(dice.per_mille(500)),
-            parameters: if dice.per_mille(300) { wide } else { LeaseParameters::TIGHT },
+            parameters,
             heal_at,
-            look_at: heal_at
-                + *dice.pick(&[ms(200), ms(200), ms(200), ms(500)]).unwrap_or(&ms(500)),
+            look_at: heal_at + look_after,
             end_at: heal_at + recovery,
             lasting: lasting.filter(|it| !(one_voter_less && it.is_of_a_voter())),
             fault_interval: dice.between(ms(10), ms(300)),

@@ -10,7 +10,6 @@ use crate::plan::{Clocks, Kind, Plan, Step};
 pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
     match bug {
         Bug::GrantAfterAccept => back_before_the_last_vote(plan),
-        Bug::OldEpochGranted => back_when_the_guards_are_over(plan),
         Bug::GrantAcrossVoters => apart_while_voters_change(plan),
         Bug::NoQuietTime => unheard_after_restarts(plan),
         Bug::NoQuietTimeForNewVoter => unheard_by_the_newest_voter(plan),
@@ -47,8 +46,9 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         | Bug::ReleaseForgotten
         | Bug::TwoVotersAtOnce
         | Bug::UnheardVotersCounted
-        | Bug::UndecidedIgnored
         | Bug::ClockReadEarly
+        | Bug::OldEpochGranted
+        | Bug::UndecidedIgnored
         | Bug::TermOfEffect => {}
     }
 }
@@ -65,19 +65,6 @@ fn back_before_the_last_vote(plan: &mut Plan) {
         step(150, 190, Kind::PauseVoter),
         step(0, 20, Kind::CrashVoter),
         step(0, 20, Kind::Mend),
-    ];
-}
-
-/// A writer said that it was there, was not heard when it should have released something, and is
-/// back when its guards have just run out and some voters know what came of it.
-fn back_when_the_guards_are_over(plan: &mut Plan) {
-    let ms = Duration::from_millis;
-    (plan.voters, plan.members, plan.known, plan.loss_per_mille) = (3, 2, 2, 100);
-    (plan.delay_most, plan.sync_most) = (ms(10), ms(2));
-    plan.recipe = vec![
-        step(150, 250, Kind::Reweight),
-        step(0, 10, Kind::CutNode),
-        step(140, 180, Kind::Mend),
     ];
 }
 

@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::error::ChangeError;
 use crate::message::{ToPeer, ToVoter};
 use crate::planted::Bug;
-use crate::proposer::{ANSWER_TIME, ProposerAction, Wish};
+use crate::proposer::{ProposerAction, Wish};
 use crate::record::{Record, VoterId, Writer};
 
 impl Member {
@@ -61,7 +61,8 @@ impl Member {
     /// A try failed: the next one comes later, by a time that differs between members.
     fn failed(&mut self, now: Duration, dice: u64) -> Option<MemberAction> {
         self.failures += 1;
-        let longest = BACKOFF.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
+        let first = self.record.parameters().backoff();
+        let longest = first.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
         self.next_proposal = now + longest / 2 + part(longest / 2, dice);
         let tries = self.tries + 1;
         self.tried(ChangeError::NotAgreed { tries })
@@ -131,7 +132,8 @@ impl Member {
         if let Some(writer) = self.dead_writer(now) {
             if self.suspect.as_ref() != Some(&writer) {
                 self.suspect = Some(writer);
-                self.next_proposal = now + STAGGER.saturating_mul(self.rank(now));
+                let stagger = self.record.parameters().stagger();
+                self.next_proposal = now + stagger.saturating_mul(self.rank(now));
                 return if self.next_proposal > now { None } else { self.next_wish(now, out) };
             }
             let record = self.next_record(&Change::Fail(writer)).ok()?;
@@ -187,8 +189,7 @@ impl Member {
             }
         }
         let before = self.record.clone();
-        let answer_time = ANSWER_TIME.saturating_mul(1 << self.failures.min(BACKOFF_DOUBLINGS));
-        Wish { before, record, stop, ask_first, answer_time }
+        Wish { before, record, stop, ask_first }
     }
 
     /// Whether a change of voters would make everything hang on voters that were not heard lately:
@@ -269,11 +270,7 @@ fn part(of: Duration, dice: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The first wait after a try that failed; it doubles with each.
-const BACKOFF: Duration = Duration::from_millis(15);
-/// 15 ms doubled four times is 240 ms.
+/// The first wait, of a tenth of a lease, doubled four times.
 const BACKOFF_DOUBLINGS: u32 = 4;
-/// Between the first tries of two members that see the same failure.
-const STAGGER: Duration = Duration::from_millis(10);
-/// So many tries for one change that the operator asked for: about a second and a half.
+/// So many tries for one change that the operator asked for: about ten leases.
 const TRIES_MOST: u32 = 8;

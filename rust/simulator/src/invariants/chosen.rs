@@ -4,6 +4,7 @@ use hashroute_coordination::Record;
 use hashroute_core::Epoch;
 
 /// The chosen records, from the first one on.
+#[derive(Clone, Hash)]
 pub(crate) struct Chosen(Vec<Record>);
 
 impl Chosen {

@@ -9,7 +9,7 @@ use hashroute_core::Epoch;
 use super::{Invariant, Violation};
 
 /// The highest term under which a write of each resource was admitted anywhere.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Terms(BTreeMap<Resource, Epoch>);
 
 impl Terms {

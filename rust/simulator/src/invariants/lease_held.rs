@@ -9,13 +9,18 @@ use hashroute_coordination::{Incarnation, Resource, Writer};
 use super::{Invariant, Violation};
 
 /// Until when each process may write.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Leases {
     ends: BTreeMap<Incarnation, Duration>,
     renounced: BTreeSet<Incarnation>,
 }
 
 impl Leases {
+    /// Who has no lease is the same as who never had one.
+    pub(super) fn forget(&mut self, now: Duration) {
+        self.ends.retain(|_, end| *end > now);
+    }
+
     /// The lease of the process now ends at this true time.
     pub(crate) fn grew(&mut self, writer: &Writer, end: Duration) {
         self.ends.insert(writer.incarnation, end);

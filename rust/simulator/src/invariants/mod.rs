@@ -21,11 +21,12 @@ use std::time::Duration;
 use hashroute_coordination::{Bug, Change, Record, Resource, VoterState, WriteTag, Writer};
 use hashroute_core::Epoch;
 
+use crate::number::number;
 use crate::world::Effect;
 use chosen::Chosen;
 
 /// A promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
     /// One record is chosen an epoch, and nobody goes by another.
     OneRecord,
@@ -72,7 +73,7 @@ impl Invariant {
 }
 
 /// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Violation {
     /// Which promise.
     pub invariant: Invariant,
@@ -102,6 +103,7 @@ pub(crate) struct Admission<'a> {
 }
 
 /// Everything that an all-seeing observer knows.
+#[derive(Clone, Hash)]
 pub(crate) struct Observed {
     pub(crate) bug: Option<Bug>,
     /// Whether only what users would see is checked.
@@ -280,6 +282,19 @@ impl Observed {
             Some(violation) => Err(Violation { at: now, ..violation }),
             None => Ok(()),
         }
+    }
+
+    /// A number that differs between two observers that know different things.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        number(self)
+    }
+
+    /// Drops what nothing that is still to come can break, so that a search meets fewer states.
+    pub(crate) fn forget(&mut self, now: Duration) {
+        self.votes.forget(&self.chosen);
+        self.grants.forget(now);
+        self.leases.forget(now);
+        self.releases.forget(&self.chosen);
     }
 
     fn note(&mut self, violation: Option<Violation>) {

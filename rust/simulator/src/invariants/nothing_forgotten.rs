@@ -13,7 +13,7 @@ use super::{Invariant, Violation};
 type Height = (Epoch, Option<Ballot>, Option<Ballot>);
 
 /// The highest that each voter has been.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Disks(BTreeMap<VoterId, Height>);
 
 /// A voter's state is on its disk.

@@ -12,8 +12,18 @@ use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
 /// Who accepted what in which ballot.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Votes(BTreeMap<(Epoch, Ballot), (Record, Vec<VoterId>)>);
+
+impl Votes {
+    /// Ballots of epochs that are decided may still be counted by who does not know; but who votes
+    /// for another record than was chosen is found out by the next majority, which needs them. So
+    /// only those long decided are dropped.
+    pub(super) fn forget(&mut self, chosen: &Chosen) {
+        let latest = chosen.latest().epoch();
+        self.0.retain(|(epoch, _), _| *epoch >= latest);
+    }
+}
 
 /// A voter's vote is durable: does it make a record chosen, and may it?
 pub(crate) fn voted(

@@ -12,7 +12,7 @@ use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
 /// What was asked for and what was made.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Changes {
     /// Changes asked for, by whom, and the latest epoch at that time.
     asked: Vec<(Writer, Change, Epoch)>,

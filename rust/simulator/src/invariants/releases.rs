@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use hashroute_coordination::{Record, Resource, VoterState, Writer};
 use hashroute_core::Epoch;
 
+use super::chosen::Chosen;
 use super::{Invariant, Violation};
 
 /// What was released, and what is under way.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Releases {
     /// What each process released.
     said: Vec<(Writer, Record)>,
@@ -21,6 +22,12 @@ pub(crate) struct Releases {
 }
 
 impl Releases {
+    /// What was released for a record that is decided was decided with it.
+    pub(super) fn forget(&mut self, chosen: &Chosen) {
+        let latest = chosen.latest().epoch();
+        self.said.retain(|(_, record)| record.epoch() >= latest);
+    }
+
     pub(crate) fn said(&mut self, writer: &Writer, record: &Record) -> Option<Violation> {
         if self.epochs.get(writer) >= Some(&record.epoch()) {
             // Another record was decided meanwhile.

@@ -12,7 +12,7 @@ use super::{Invariant, Violation};
 use crate::world::Effect;
 
 /// What the store holds: the highest term for each resource.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Store(BTreeMap<Resource, Epoch>);
 
 /// An effect arrives. A fenced store refuses one with a lower term than it has seen.

@@ -13,7 +13,7 @@ use hashroute_coordination::{Incarnation, Record, VoterId, VoterState, Writer};
 use super::{Invariant, Violation};
 
 /// Until when each voter has to guard each writer.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Grants {
     /// By process. Two pods never draw the same number, and numbers are quick to compare.
     until: BTreeMap<Incarnation, Vec<(VoterId, Duration)>>,
@@ -21,6 +21,15 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
+    /// Guards that are over end nothing.
+    pub(super) fn forget(&mut self, now: Duration) {
+        self.until.retain(|_, voters| {
+            voters.retain(|(_, until)| *until > now);
+            voters.sort_unstable();
+            !voters.is_empty()
+        });
+    }
+
     fn until(&self, voter: VoterId, writer: &Writer) -> Option<Duration> {
         let voters = self.until.get(&writer.incarnation)?.iter();
         voters.filter(|(id, _)| *id == voter).map(|(_, until)| *until).max()

@@ -19,8 +19,9 @@ pub enum Call {
 /// One member's lease.
 ///
 /// It counts from when renewals were *sent*, so that it has ended before the guard of any voter
-/// that granted it. A member whose renewals bring no lease stops renewing and probes: else one
-/// that is heard but hears nothing would be guarded for ever, and nobody could take its place.
+/// that granted it. A member whose renewals bring nothing stops renewing and probes, long before
+/// its lease ends: else one that is heard but hears nothing would be guarded for ever, and each
+/// renewal in vain puts off the time at which another may take its place.
 #[derive(Clone, Debug, Hash)]
 pub struct LeaseHolder {
     sequence: Sequence,
@@ -29,6 +30,8 @@ pub struct LeaseHolder {
     /// For each voter the latest sending of a renewal that it granted. Of five voters at most.
     granted: Vec<(VoterId, Duration)>,
     end: Option<Duration>,
+    /// When a grant extended the lease last.
+    extended_at: Duration,
     /// Whether the lease was extended since the record was installed.
     is_fresh: bool,
     renounced: bool,
@@ -54,6 +57,7 @@ impl LeaseHolder {
             sent: VecDeque::new(),
             granted: Vec::new(),
             end: None,
+            extended_at: now,
             is_fresh: false,
             renounced: false,
             phase: Phase::Probing { since: now, heard: Vec::new() },
@@ -124,8 +128,12 @@ impl LeaseHolder {
             self.sent.pop_front();
         }
         if let Phase::Renewing { since } = self.phase {
-            let hopeful_until = self.end.max(Some(since + parameters.holder_window()));
-            if Some(now) >= hopeful_until && !self.planted.has(Bug::NoProbe) {
+            let hopeful_until = if self.extended_at > since {
+                self.extended_at + parameters.renewal_patience()
+            } else {
+                since + parameters.holder_window()
+            };
+            if now >= hopeful_until && !self.planted.has(Bug::NoProbe) {
                 self.phase = Phase::Probing { since: now, heard: Vec::new() };
             }
         }
@@ -153,7 +161,7 @@ impl LeaseHolder {
             Some((_, latest)) => *latest = sent.max(*latest),
             None => self.granted.push((by, sent)),
         }
-        self.extend(record);
+        self.extend(now, record);
     }
 
     /// A voter answered a probe; when a majority has, renewals begin.
@@ -195,7 +203,7 @@ impl LeaseHolder {
     }
 
     /// The lease ends one window after the sending that a majority has granted.
-    fn extend(&mut self, record: &Record) {
+    fn extend(&mut self, now: Duration, record: &Record) {
         let needed = if self.planted.has(Bug::QuorumOfOne) { 1 } else { record.majority() };
         let parameters = record.parameters();
         let window = if self.planted.has(Bug::NoDriftMargin) {
@@ -209,6 +217,7 @@ impl LeaseHolder {
         let end = grants().filter(is_enough).max().map(|sent| sent + window);
         if end > self.end {
             self.end = end;
+            self.extended_at = now;
             self.is_fresh = true;
         }
     }

@@ -119,6 +119,13 @@ impl LeaseParameters {
         self.ttl * 2 / 3
     }
 
+    /// So long after a grant a member renews without another one; then it probes. A probe costs
+    /// who hears its answer a round trip, and a renewal in vain costs the others its interval.
+    /// The first grant after a probe may take longer: the voters are there, and may be far.
+    pub(crate) fn renewal_patience(self) -> Duration {
+        self.renewal_interval * 2
+    }
+
     /// After this without an answer a call is sent again.
     pub(crate) fn resend_interval(self) -> Duration {
         self.ttl / 6

@@ -19,6 +19,7 @@ enum Trouble {
     Kill,
     Pause,
     Cut,
+    Deafen,
     KillAndRestart,
     Renounce,
     Drain,
@@ -61,6 +62,7 @@ pub fn figures(clusters: u64) -> Vec<Figure> {
         (Trouble::Kill, "kill"),
         (Trouble::Pause, "pause"),
         (Trouble::Cut, "cut from everybody"),
+        (Trouble::Deafen, "heard by all and hears nobody"),
         (Trouble::KillAndRestart, "kill and restart at once"),
         (Trouble::Renounce, "renounce, as its own host sees it die"),
         (Trouble::Drain, "planned move (drain)"),
@@ -146,6 +148,10 @@ fn strike(world: &mut World, victim: Place, trouble: Trouble) {
                 world.mute(place);
                 world.deafen(place);
             }
+        }
+        Trouble::Deafen => {
+            world.deafen(victim);
+            world.deafen(voter);
         }
         Trouble::Renounce => world.renounce_at(victim),
         Trouble::Drain => {

@@ -83,14 +83,36 @@ fn grants_of_voters_that_left_do_not_count_with_those_that_came() {
 }
 
 #[test]
-fn without_a_lease_it_probes_again() {
+fn renewals_that_bring_nothing_end_while_the_lease_is_still_valid() {
     let (mut holder, sequence) = renewing();
     for voter in [1, 2] {
         holder.renewed(ms(3), VoterId(voter), sequence, &both());
     }
-    assert_eq!(holder.tick(ms(100), &both()), Some(Call::Renew(Sequence(3))));
-    assert_eq!(holder.tick(ms(2) + WINDOW, &both()), Some(Call::Probe(Sequence(4))));
-    assert_eq!(holder.heard_since(), None);
+    assert_eq!(holder.tick(ms(28), &both()), Some(Call::Renew(Sequence(3))));
+    assert_eq!(holder.tick(ms(53), &both()), Some(Call::Probe(Sequence(4))));
+    assert!(holder.is_valid(ms(53)));
+    assert_eq!(holder.heard_since(), None, "who hears nothing judges nobody");
+    for voter in [1, 3] {
+        holder.heard(ms(55), VoterId(voter), Sequence(4), &both());
+    }
+    assert_eq!(holder.tick(ms(55), &both()), Some(Call::Renew(Sequence(5))));
+}
+
+#[test]
+fn grants_that_are_late_but_come_keep_it_renewing() {
+    let (mut holder, mut sequence) = renewing();
+    for round in 1..20_u64 {
+        // Each is granted after the next two were sent.
+        let now = ms(2 + 25 * round);
+        assert_eq!(holder.tick(now, &both()), Some(Call::Renew(Sequence(2 + round))), "{round}");
+        if round >= 2 {
+            for voter in [1, 2] {
+                holder.renewed(now, VoterId(voter), sequence, &both());
+            }
+            sequence = Sequence(sequence.0 + 1);
+        }
+    }
+    assert!(holder.is_valid(ms(2 + 25 * 19)));
 }
 
 #[test]

@@ -17,8 +17,8 @@ fn member() -> Member {
         member.handle_voter(ms(2), VoterId(by), heard, 7);
     }
     member.tick(ms(2), 7);
-    grant(&mut member, 1, 2);
-    grant(&mut member, 2, 2);
+    grant(&mut member, ms(3), 1, 2);
+    grant(&mut member, ms(3), 2, 2);
     assert!(member.lease().is_valid(ms(3)));
     member
 }
@@ -27,11 +27,11 @@ fn install(member: &mut Member, record: Record) {
     member.handle_peer(ms(1), &pod("b"), ToPeer::Install { record }, 7);
 }
 
-fn grant(member: &mut Member, by: u128, sequence: u64) {
+fn grant(member: &mut Member, at: Duration, by: u128, sequence: u64) {
     let (epoch, writer) = (member.record().epoch(), member.writer().clone());
     let (sequence, lapsed, undecided) = (Sequence(sequence), Vec::new(), false);
     let grant = FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided };
-    member.handle_voter(ms(3), VoterId(by), grant, 7);
+    member.handle_voter(at, VoterId(by), grant, 7);
 }
 
 fn proposes(actions: &[MemberAction]) -> bool {
@@ -103,10 +103,11 @@ fn a_voter_is_not_replaced_while_too_few_of_those_that_stay_were_heard() {
         assert_eq!(proposes(&member.tick(ms(4), 7)), goes);
         let mut later = Vec::new();
         for renewal in 3..TRIES {
-            later.extend(member.tick(ms(2) + ms(25) * (renewal - 2), 7));
+            let now = ms(2) + ms(25) * (renewal - 2);
+            later.extend(member.tick(now, 7));
             // Voters 1 and 2 go on granting.
             for by in [1, 2] {
-                grant(&mut member, by, u64::from(renewal));
+                grant(&mut member, now, by, u64::from(renewal));
             }
         }
         let dropped = later.into_iter().filter_map(|action| {

@@ -29,7 +29,6 @@ Runs whole clusters under virtual time and checks what must hold. Exits 1 if som
   --faults N         with --exhaustive: so many faults at most (default 1)
   --request NAME     with --exhaustive: what the operator asks for: nothing, drain, replace-voter
   --horizon N        with --exhaustive: so many ms after the first fault or request (default 150)
-  --depth N          with --exhaustive: so many events after that
   --states N         with --exhaustive: give up after so many states
   --figures          measure how long resources are without a writer
   --help             this";
@@ -110,9 +109,6 @@ impl Arguments {
                 }
                 "--request" => arguments.bounds.request = request(&value()?)?,
                 "--horizon" => arguments.bounds.horizon = Duration::from_millis(number(&value()?)?),
-                "--depth" => {
-                    arguments.bounds.depth = u32::try_from(number(&value()?)?).unwrap_or(u32::MAX);
-                }
                 "--states" => {
                     let states = usize::try_from(number(&value()?)?);
                     arguments.bounds.states_most = states.unwrap_or(usize::MAX);

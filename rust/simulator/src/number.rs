@@ -14,6 +14,7 @@ pub(crate) fn number(content: &impl Hash) -> u64 {
 struct Folder(u64);
 
 impl Folder {
+    #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
     fn fold(&mut self, word: u64) {
         let wide = u128::from(self.0 ^ word) * u128::from(MULTIPLIER);
         let (low, high) = (wide as u64, (wide >> u64::BITS) as u64);

@@ -1,7 +1,7 @@
 //! Every order of events of a small cluster, up to a bound: three voters, two pods, a change by the
 //! operator, and a few faults at any moment.
 //!
-//! A breadth-first search over the state machines that ship, with the promises of the schedules
+//! A search in depth over the state machines that ship, with the promises of the schedules
 //! checked in each state. Time is abstract: messages take none and arrive in any order, what a voter
 //! answers right after what it answers, unless a fault loses, delays or repeats them; and when
 //! nothing is to be done it passes to the next instant at which somebody wanted to be woken. A late
@@ -13,9 +13,10 @@ mod moves;
 mod process;
 mod state;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
+use std::vec;
 
 use hashroute_coordination::Bug;
 
@@ -32,8 +33,6 @@ pub struct Bounds {
     pub request: Request,
     /// How much time passes at most after the first fault or request.
     pub horizon: Duration,
-    /// How many events happen at most after that.
-    pub depth: u32,
     /// How many states are looked at before the search gives up.
     pub states_most: usize,
     /// The rule that is left out.
@@ -57,7 +56,6 @@ impl Default for Bounds {
             faults: 1,
             request: Request::Nothing,
             horizon: Duration::from_millis(150),
-            depth: u32::MAX,
             states_most: usize::MAX,
             bug: None,
         }
@@ -71,8 +69,8 @@ pub struct Exhausted {
     pub states: usize,
     /// How many events lead from one to another.
     pub transitions: u64,
-    /// The longest of the shortest ways to a state.
-    pub depth: u32,
+    /// How many events were followed at most, one after the other.
+    pub depth: usize,
     /// Whether all states within the horizon, with no more than the faults, were looked at.
     pub is_complete: bool,
     /// The first promise that was broken, and the events that led there.
@@ -91,51 +89,70 @@ pub fn exhaust(bounds: &Bounds) -> Exhausted {
             return found;
         }
     };
-    let mut known = BTreeSet::from([start.fingerprint()]);
-    let mut layer = vec![(start, None)];
-    while !layer.is_empty() {
-        if found.depth >= bounds.depth || known.len() >= bounds.states_most {
+    let mut known = HashSet::with_hasher(BuildHasherDefault::<AsItIs>::default());
+    known.insert(start.fingerprint());
+    let mut levels = vec![Level::new(start, None)];
+    while let Some(level) = levels.last_mut() {
+        let Some(step) = level.left.next() else {
+            levels.pop();
+            continue;
+        };
+        found.transitions += 1;
+        let mut after = level.state.clone();
+        if let Err(violation) = after.make(&step) {
+            found.violation = Some((violation, told(&levels, &step)));
+            break;
+        }
+        if known.insert(after.fingerprint()) {
+            levels.push(Level::new(after, Some(step)));
+            found.depth = found.depth.max(levels.len());
+        }
+        if known.len() >= bounds.states_most {
             found.is_complete = false;
             break;
         }
-        let mut next = Vec::new();
-        for (state, way) in &layer {
-            for step in state.moves() {
-                found.transitions += 1;
-                let mut after = state.clone();
-                let outcome = after.make(&step);
-                let way = || Some(Arc::new(Way { before: way.clone(), step: step.clone() }));
-                if let Err(violation) = outcome {
-                    found.violation = Some((violation, told(&way(), state.origin())));
-                    found.states = known.len();
-                    return found;
-                }
-                if known.insert(after.fingerprint()) {
-                    next.push((after, way()));
-                }
-            }
-        }
-        found.depth += u32::from(!next.is_empty());
-        layer = next;
     }
     found.states = known.len();
     found
 }
 
-/// The events that led to a state, the last one first.
-struct Way {
-    before: Option<Arc<Way>>,
-    step: Move,
+/// A state on the way that is being followed.
+struct Level {
+    state: State,
+    /// What led to it.
+    step: Option<Move>,
+    /// What may happen next and was not followed yet.
+    left: vec::IntoIter<Move>,
 }
 
-fn told(way: &Option<Arc<Way>>, origin: Duration) -> Vec<String> {
-    let mut told = Vec::new();
-    let mut last = way.as_ref();
-    while let Some(way) = last {
-        told.push(way.step.to_string());
-        last = way.before.as_ref();
+impl Level {
+    fn new(state: State, step: Option<Move>) -> Self {
+        let left = state.moves().into_iter();
+        Self { state, step, left }
     }
-    told.push(format!("both pods have joined at {origin:?}"));
-    told.reverse();
+}
+
+/// The events on the way, and the last one.
+fn told(levels: &[Level], last: &Move) -> Vec<String> {
+    let origin = levels.first().map(|level| level.state.origin()).unwrap_or_default();
+    let steps = levels.iter().filter_map(|level| level.step.as_ref());
+    let mut told = vec![format!("both pods have joined at {origin:?}")];
+    told.extend(steps.chain([last]).map(ToString::to_string));
     told
+}
+
+/// Fingerprints are as good as drawn by lot already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

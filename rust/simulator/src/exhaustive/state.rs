@@ -48,13 +48,13 @@ impl State {
     pub(super) fn start(bounds: &Bounds) -> Result<Self, Violation> {
         let mut state = Self::empty(bounds);
         let is_settled = |state: &Self| {
-            let members = state.members();
+            let mut members = state.members();
             let settled = |member: &Member| {
                 member.record().writers().len() == PODS
                     && member.lease().is_fresh()
                     && member.lease().is_valid(state.now)
             };
-            members.map(settled).all(|is_settled| is_settled) && state.is_quiet()
+            members.all(settled) && state.is_quiet()
         };
         while !is_settled(&state) {
             let moves = state.moves();

@@ -44,6 +44,12 @@ impl Letter {
         }
     }
 
+    /// Whether it keeps a lease, or looks for voters.
+    pub(super) fn is_routine(&self) -> bool {
+        let calls = |it: &ToVoter| matches!(it, ToVoter::Renew { .. } | ToVoter::Probe { .. });
+        matches!(&self.words, Words::ToVoter(_, message) if calls(message))
+    }
+
     pub(super) fn late(&self) -> Self {
         Self::new(self.from, self.to, self.words.clone(), true)
     }

@@ -3,7 +3,8 @@
 //!
 //! A search in depth over the state machines that ship, with the promises of the schedules
 //! checked in each state. Time is abstract: messages take none and arrive in any order, what a voter
-//! answers right after what it answers, unless a fault loses, delays or repeats them; and when
+//! answers right after what it answers, and what two pods renew at once pod by pod, unless a fault
+//! loses, delays or repeats them; and when
 //! nothing is to be done it passes to the next instant at which somebody wanted to be woken. A late
 //! message arrives at any such instant, or never. So there is no luck in it, but no drift and no
 //! slow link either: those are for the schedules.

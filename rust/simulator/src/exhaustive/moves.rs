@@ -75,8 +75,11 @@ impl State {
 
     /// Every event that may happen next.
     pub(super) fn moves(&self) -> Vec<Move> {
-        let mut moves: Vec<Move> = self.prompt().cloned().map(Move::Deliver).collect();
-        moves.extend(self.due().map(Move::Tick));
+        let prompt = self.next_letters();
+        let mut moves: Vec<Move> = prompt.iter().cloned().map(Move::Deliver).collect();
+        if prompt.is_empty() || !prompt.iter().all(|letter| letter.is_routine()) {
+            moves.extend(self.due().map(Move::Tick));
+        }
         let places = 0..self.processes.len();
         if moves.is_empty() {
             let late = self.letters.iter().filter(|it| it.is_late && self.hears(it.to));
@@ -93,7 +96,7 @@ impl State {
             }
         }
         if self.faults > 0 {
-            for letter in self.prompt() {
+            for letter in &prompt {
                 let faults = [Move::Lose, Move::Delay, Move::Repeat];
                 moves.extend(faults.map(|fault| fault(Arc::clone(letter))));
                 if letter.is_answered() {
@@ -104,6 +107,18 @@ impl State {
             moves.extend(places.filter(|place| self.can_fail(*place)).map(Move::Crash));
         }
         moves
+    }
+
+    /// Those of the messages that arrive before any time passes of which any may be the next: all of
+    /// them, unless nothing but renewals and probes is on its way. Then one pod's come before the
+    /// other's, and before anybody looks at a clock: they would only be many ways to one state.
+    fn next_letters(&self) -> Vec<Arc<Letter>> {
+        let mut letters: Vec<_> = self.prompt().cloned().collect();
+        if letters.iter().all(|letter| letter.is_routine()) {
+            let first = letters.iter().map(|letter| letter.from).min();
+            letters.retain(|letter| Some(letter.from) == first);
+        }
+        letters
     }
 
     /// Messages that arrive before any time passes.

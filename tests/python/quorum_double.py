@@ -73,7 +73,7 @@ class ClusterDouble:
         ((kind, facts),) = change.items()
         record = deepcopy(self.record)
         epoch = record["epoch"] + 1
-        if kind in {"drain", "remove", "reweight"}:
+        if kind in {"drain", "activate", "remove", "reweight"}:
             self._change_pod(record, kind, facts, epoch)
         elif kind == "add_group":
             group = {**facts, "leader": facts["candidates"][0], "term": epoch}
@@ -96,8 +96,8 @@ class ClusterDouble:
         pod = facts["pod"]
         if pod not in pods:
             raise UnknownPodError(f"no pod {pod!r}", pod=pod)
-        if kind == "drain":
-            pods[pod]["state"] = "draining"
+        if kind in {"drain", "activate"}:
+            pods[pod]["state"] = "draining" if kind == "drain" else "active"
         elif kind == "reweight":
             pods[pod]["weight"] = facts["weight"]
         else:

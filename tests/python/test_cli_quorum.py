@@ -264,6 +264,11 @@ def test_init_cannot_run_without_every_voter(desk: Desk) -> None:
             "pod-a writes nothing any more (epoch 2)",
         ),
         (
+            ("drain", "pod-a", "--undo"),
+            {"activate": {"pod": "pod-a"}},
+            "pod-a is active again (epoch 2)",
+        ),
+        (
             ("step-down", "fix"),
             {"lead": {"group": "fix", "leader": None}},
             "pod-b leads fix (epoch 2)",

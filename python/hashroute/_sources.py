@@ -74,6 +74,9 @@ class QuorumSource:
                     else "no voter told a record: check the addresses and the name of the cluster, "
                     "and whether it was founded (hashroute quorum init)"
                 )
+                # What became of each way to a voter, such as a certificate that is not taken.
+                heard = json.loads(self._node.snapshot())["warnings"]
+                why = "; ".join([why, *heard])
                 text = f"nothing to route by from {self} after {timeout_seconds} s: {why}"
                 raise of_code("quorum_unreachable", text)
             self._node.wait_for_epoch(epoch, left)

@@ -203,18 +203,14 @@ class Controller:
         Raises:
             UnknownPodError: the view holds no such pod.
             EmptyViewError: no other pod owns slots.
-            ConfigurationError: it is to be undone under a quorum.
-            ChangeRefusedError: the quorum did not agree.
+            ChangeRefusedError: the quorum did not agree, or there is nothing to undo: no process
+                of the pod is there.
         """
-        if self.has_quorum:
-            if undo:
-                raise ConfigurationError(
-                    f"{pod} becomes active when its next process joins: restart it. Under a quorum "
-                    "a drain is for the process, not for the pod"
-                )
-            is_drained = self.view().pod(pod)["state"] == "draining"
-            return self._agree(None if is_drained else {"drain": {"pod": pod}})
         state: PodState = "active" if undo else "draining"
+        if self.has_quorum:
+            is_so = self.view().pod(pod)["state"] == state
+            change = "activate" if undo else "drain"
+            return self._agree(None if is_so else {change: {"pod": pod}})
 
         def drained(ring: Ring) -> Ring:
             return ring if ring.pod(pod).state == state else ring.with_state(pod, state)

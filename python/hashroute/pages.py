@@ -163,7 +163,7 @@ class VoterPages(_ByPath):
             reasons.append("no majority of voters is heard")
         elif node["voter"] is None or not node["voter"]["is_voter"]:
             reasons.append("the record does not name this voter: `hashroute quorum replace-voter`")
-        return _verdict("ready", reasons)
+        return _verdict("ready", reasons, {"recovery_promise_ms": node["recovery_promise_ms"]})
 
 
 def _no_writes(node: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from hashroute import _hashroute, hosting
 from hashroute._release import release
 from hashroute.admin import AdminServer
 from hashroute.config import load, node_settings_of
+from hashroute.config.quorum import ETCD
 from hashroute.errors import ClosedError, HashrouteError, StartError
 from hashroute.events import EventLog, QuorumEvents
 from hashroute.pages import VoterPages
@@ -56,6 +57,11 @@ class Voter:
 
     def __init__(self, loaded: Loaded, start: Callable[[str], NativeNode]) -> None:
         quorum = loaded.configuration.quorum
+        if quorum is not None and quorum.engine == ETCD:
+            raise StartError(
+                f'{loaded.file}: with quorum.engine = "etcd" etcd alone votes: there is no witness '
+                "to run; give etcd a third member instead"
+            )
         if quorum is None or quorum.listen is None:
             raise StartError(
                 f"{loaded.file}: a voter needs a table [quorum] with listen and data; "

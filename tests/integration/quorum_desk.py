@@ -52,7 +52,11 @@ class Host(Program):
             assert self.process.poll() is None, self.printed()
             return json.loads(ready_file.read_text()) if ready_file.exists() else None
 
-        self.addresses: dict[str, Any] = until(ready, f"{file.name} is ready")
+        try:
+            self.addresses: dict[str, Any] = until(ready, f"{file.name} is ready")
+        except BaseException:
+            self.kill()
+            raise
 
     def printed(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")

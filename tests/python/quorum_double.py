@@ -42,6 +42,7 @@ class ClusterDouble:
         self.routers: dict[str, int] = {}
         self.changes: list[dict[str, Any]] = []
         self.refuses: Exception | None = None
+        self.worst_lately_ms = 4.5
         self.is_stale = False
         self.is_silent = False
         self.installed: list[tuple[int, float]] = [(1, 90_000.0)]
@@ -73,7 +74,7 @@ class ClusterDouble:
         ((kind, facts),) = change.items()
         record = deepcopy(self.record)
         epoch = record["epoch"] + 1
-        if kind in {"drain", "remove", "reweight"}:
+        if kind in {"drain", "activate", "remove", "reweight"}:
             self._change_pod(record, kind, facts, epoch)
         elif kind == "add_group":
             group = {**facts, "leader": facts["candidates"][0], "term": epoch}
@@ -96,8 +97,8 @@ class ClusterDouble:
         pod = facts["pod"]
         if pod not in pods:
             raise UnknownPodError(f"no pod {pod!r}", pod=pod)
-        if kind == "drain":
-            pods[pod]["state"] = "draining"
+        if kind in {"drain", "activate"}:
+            pods[pod]["state"] = "draining" if kind == "drain" else "active"
         elif kind == "reweight":
             pods[pod]["weight"] = facts["weight"]
         else:
@@ -150,7 +151,14 @@ class ClusterDouble:
             "voters": [self._link(it) for it in (record or {"voters": []})["voters"]],
             "voter": None if address is None else self._voter(address),
             "member": None if pod is None else self._member(pod),
-            "stalls": {"is_realtime": True, "worst_ms": 4.5, "p99_ms": 0.2, "budget_ms": 237.4},
+            "follows_as": "rack-3:7" if pod is None else None,
+            "stalls": {
+                "is_realtime": True,
+                "worst_ms": 4.5,
+                "worst_lately_ms": self.worst_lately_ms,
+                "p99_ms": 0.2,
+                "budget_ms": 237.4,
+            },
             "recovery_promise_ms": 480.0,
             "warnings": self.warnings.get(address or "", []),
         }

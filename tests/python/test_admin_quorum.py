@@ -189,7 +189,8 @@ def test_the_live_page_reads_no_figure_that_a_node_does_not_have(both) -> None:
 def test_a_witness_is_ready_when_it_votes(witness) -> None:
     voter, node = witness
     pages = VoterPages(voter)
-    assert asked(pages, "/readyz") == (HTTPStatus.OK, {"ready": True, "reasons": []})
+    facts = {"ready": True, "reasons": [], "recovery_promise_ms": 480.0}
+    assert asked(pages, "/readyz") == (HTTPStatus.OK, facts)
     assert asked(pages, "/livez")[0] == HTTPStatus.OK
     node.cluster.ids[ADDRESSES[2]] = "0" * 32
     assert "does not name this voter" in asked(pages, "/readyz")[1]["reasons"][0]

@@ -80,11 +80,13 @@ def test_status_shows_voters_writers_groups_and_holds(desk: Desk) -> None:
     parts = result.stdout.strip().split("\n\n")
     assert parts[0].startswith("desk-7  epoch 1  digest ")
     assert "lease 300 ms, renewed each 50 ms  a new writer within 480 ms  embedded" in parts[0]
+    assert parts[0].splitlines()[1:] == ["writable: every slot and group has a writer"]
     voters = [line.split() for line in parts[1].splitlines()]
     assert voters[1] == [
-        *(ADDRESSES[0], "ffffffff", "yes", "1"),
+        *(ADDRESSES[0], "pod-a", "ffffffff", "yes", "1"),
         *("0.4", "ms", "1.2", "ms", "pod-a,", "pod-b"),
     ]
+    assert voters[3][:2] == [ADDRESSES[2], "witness"]
     writers = [line.split() for line in parts[2].splitlines()]
     assert writers[1][:3] == ["pod-a", "active", "32,838"]
     assert writers[1][-3:] == ["held", "240", "ms"]
@@ -92,7 +94,8 @@ def test_status_shows_voters_writers_groups_and_holds(desk: Desk) -> None:
     assert groups[1].split()[:3] == ["fix", "pod-a", "1"]
     assert MOMENT.search(groups[1])
     assert groups[1].endswith("pod-a > pod-b")
-    assert parts[4] == "no other process follows the record"
+    assert "Z, 90 s ago" in groups[1]
+    assert parts[4] == "no router follows the record"
 
 
 def test_status_for_scripts_says_who_writes_what_under_which_term_and_since_when(
@@ -139,17 +142,19 @@ def test_status_holds_while_a_majority_answers(
     assert result.exit_code == exit_code
     if exit_code == 1:
         assert "not writable: 1 of 3 voters answer, and a majority is 2" in result.stdout
+        assert f"Start {ADDRESSES[1]} and {ADDRESSES[2]} again" in result.stdout
     elif exit_code == 2:
         assert "no voter of desk-7 answers: 127.0.0.1:9010: connection refused" in result.stderr
     else:
         assert "connection refused" in result.stdout
+        assert "degraded: 1 of 3 voters does not answer: one more lost and nobody" in result.stdout
+        assert f"`hashroute quorum replace-voter {ADDRESSES[0]} NEW_ADDRESS`" in result.stdout
 
 
 def test_status_does_not_hold_if_a_writer_has_no_lease_or_a_group_no_leader(desk: Desk) -> None:
     desk.cluster.without_lease.add("pod-b")
-    assert desk.json("status", exit_code=1)["reasons"] == [
-        "pod-b holds no lease, and writes nothing"
-    ]
+    (reason,) = desk.json("status", exit_code=1)["reasons"]
+    assert reason.startswith("pod-b holds no lease, and writes nothing: see its log")
     desk.cluster.without_lease.clear()
     desk.cluster.record["groups"][0]["leader"] = None
     assert "fix has no leader" in desk.json("status", exit_code=1)["reasons"][0]
@@ -186,11 +191,49 @@ def test_voters_of_the_record_are_asked_although_the_file_does_not_know_them(des
     assert all(voter["answers"] for voter in facts["voters"] if voter["is_voter"])
 
 
+def test_what_does_not_work_is_said_with_what_to_do_although_everybody_can_write(
+    desk: Desk,
+) -> None:
+    desk.run("drain", "pod-b")
+    assert desk.json("status")["degraded"] == [
+        "pod-b drains: its restart ends that, or `hashroute quorum drain pod-b --undo`"
+    ]
+    assert desk.cluster.record is not None
+    desk.cluster.record["view"]["pods"][1]["state"] = "down"
+    result = desk.run("status")
+    assert result.exit_code == 0
+    assert "degraded: pod-b is down: others write what it wrote. Start it" in result.stdout
+    assert result.stdout.index("degraded") < result.stdout.index(ADDRESSES[0]), "first of all"
+
+
+def test_a_witness_is_shown_as_one_and_not_as_a_router(desk: Desk) -> None:
+    desk.cluster.routers = {"rack-3:7": 1}
+    assert "no router follows the record" in desk.run("status").stdout
+    facts = desk.json("status")
+    assert [voter["process"] for voter in facts["voters"]] == ["pod-a", "pod-b", "witness"]
+    assert facts["routers"] == []
+    last = desk.run("members").stdout.splitlines()[-1]
+    assert last.split() == ["witness", "votes", "at", f"{ADDRESSES[2]},", "epoch", "1"]
+
+
+def test_what_a_cluster_promises_is_the_worst_of_its_processes(desk: Desk) -> None:
+    told = desk.cluster.describe
+
+    def slow_witness(address: str) -> dict[str, Any]:
+        answer = told(address)
+        if address == ADDRESSES[2]:
+            answer["snapshot"]["recovery_promise_ms"] = 900.0
+        return answer
+
+    desk.cluster.describe = slow_witness
+    assert desk.json("status")["recovery_promise_ms"] == 900.0
+
+
 def test_stale_routers_and_warnings_are_shown(desk: Desk) -> None:
     desk.cluster.routers = {"desk:17": 0, "desk:18": 1}
     desk.cluster.warnings[ADDRESSES[0]] = ["the disk took 80 ms: move quorum.data"]
     text = desk.run("status").stdout
-    assert "2 others follow the record, 1 stale: desk:17 (epoch 0)" in text
+    assert "2 routers follow the record, 1 stale: desk:17 (epoch 0)" in text
     assert "warning: 127.0.0.1:9010: the disk took 80 ms: move quorum.data" in text
 
 
@@ -243,6 +286,20 @@ def test_init_founds_what_the_file_describes_once(desk: Desk) -> None:
     assert "no pod owns slots: no process of one has joined" in desk.run("status").stdout
 
 
+def test_init_refuses_a_lease_that_a_voters_machine_cannot_keep(desk: Desk) -> None:
+    desk.cluster.record = None
+    desk.cluster.worst_lately_ms = 38.0
+    result = desk.run("init")
+    assert result.exit_code == 1
+    assert "127.0.0.1:9010: the longest stall of the last ten minutes there was 38 ms" in (
+        result.stderr
+    )
+    assert "only above 152 ms" in result.stderr
+    assert desk.cluster.record is None
+    desk.file.write_text(FILE.replace('lease = "tight"', 'lease = "tight"\nforce = true'))
+    assert desk.run("init").exit_code == 0
+
+
 def test_init_cannot_run_without_every_voter(desk: Desk) -> None:
     desk.cluster.unreachable.add(ADDRESSES[1])
     result = desk.run("init")
@@ -262,6 +319,11 @@ def test_init_cannot_run_without_every_voter(desk: Desk) -> None:
             ("drain", "pod-a"),
             {"drain": {"pod": "pod-a"}},
             "pod-a writes nothing any more (epoch 2)",
+        ),
+        (
+            ("drain", "pod-a", "--undo"),
+            {"activate": {"pod": "pod-a"}},
+            "pod-a is active again (epoch 2)",
         ),
         (
             ("step-down", "fix"),

@@ -50,7 +50,7 @@ def drain(pod: str, control: str, wait_seconds: float | None, *, undo: bool, as_
 
     Its slots go to the others at once. It lasts until the next reload; to keep it, write
     state = "draining" into the configuration. Under a quorum it hands over all that it writes, for
-    every router, and its next process ends that; --undo is refused.
+    every router, until --undo or until its next process joins.
     """
     from hashroute._proto.v1 import control_pb2 as pb
 

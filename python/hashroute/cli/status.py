@@ -110,7 +110,9 @@ def _quorum_lines(node: dict[str, Any]) -> list[str]:
         return [f"quorum {node['cluster']}  not founded yet, or no voter is reached", *warnings]
     connected = sum(voter["is_connected"] for voter in node["voters"])
     facts = [f"quorum {node['cluster']}", f"epoch {node['epoch']}"]
-    facts.append(f"{connected} of {len(node['voters'])} voters connected")
+    lost = [voter["address"] for voter in node["voters"] if not voter["is_connected"]]
+    without = f", not {', '.join(lost)}" if lost else ""
+    facts.append(f"{connected} of {len(node['voters'])} voters connected{without}")
     if node["is_stale"]:
         facts.append("stale: no majority of voters is heard")
     if member is not None:

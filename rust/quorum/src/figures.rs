@@ -32,6 +32,8 @@ pub(crate) struct Figures {
     pub(crate) is_realtime: bool,
     pub(crate) priority_refused: Option<String>,
     pub(crate) troubles: Vec<String>,
+    /// The name by which it follows voters as a router does; none for a member.
+    pub(crate) follows_as: Option<String>,
 }
 
 /// The way to one voter.
@@ -127,6 +129,7 @@ impl Figures {
             voters: self.voters.iter().map(|link| link.snapshot(self.lease())).collect(),
             voter: self.voter.as_ref().map(|voter| voter.snapshot(record)),
             member: self.member.as_ref().map(MemberFigures::snapshot),
+            follows_as: self.follows_as.clone(),
             stalls: self.stall_snapshot(),
             recovery_promise_ms: millis(self.recovery_promise()),
             warnings: self.warnings(),
@@ -143,9 +146,13 @@ impl Figures {
         self.voters.iter().filter_map(|link| link.round_trip).max().unwrap_or_default()
     }
 
-    /// The longest time to a new writer after the one before died, as far as this process can tell:
+    /// The longest time to a new writer after the one before died, stopped or was cut off, as far as
+    /// this process can tell:
     ///
+    /// `2 h` in which one that is heard and hears nothing goes on renewing;
     /// `L (1 + 2 rho)` until no voter guards the dead one, or knows that none does;
+    /// `+ L/5` if two members propose at once and one has to wait: the longest first wait after a
+    /// try that failed;
     /// `+ 2` times the longest stall of the last ten minutes: the timer that ends the guard and the
     /// one that asks for the votes again may each be late by it;
     /// `+ 2` rounds to agree on the next record, each a round trip and a sync of the disk, of which
@@ -160,13 +167,16 @@ impl Figures {
         let round = renewals.unwrap_or_default().max(self.round_trip());
         let sync = self.voter.as_ref().map(|voter| voter.sync_times.percentile(99));
         let votes = (round + sync.unwrap_or_default()) * 2;
-        self.lease().quiet_time() + self.stalls.worst_lately * 2 + votes + round * 2
+        let lease = self.lease();
+        let (deaf, race) = (lease.renewal_interval * 2, lease.ttl / RACES_IN_A_LEASE);
+        lease.quiet_time() + deaf + race + self.stalls.worst_lately * 2 + votes + round * 2
     }
 
     fn stall_snapshot(&self) -> StallSnapshot {
         StallSnapshot {
             is_realtime: self.is_realtime,
             worst_ms: millis(self.stalls.worst),
+            worst_lately_ms: millis(self.stalls.worst_lately),
             p99_ms: millis(self.stalls.recent.percentile(99)),
             budget_ms: millis(self.lease().stall_budget(self.round_trip())),
         }
@@ -232,13 +242,23 @@ impl Figures {
                  and start the process again"
             ));
         }
-        let (slowest, interval) = (voter.sync_times.percentile(99), self.lease().renewal_interval);
-        if slowest > interval {
+        let (lease, slowest) = (self.lease(), voter.sync_times.percentile(99));
+        let answer_time = lease.ttl * 2 / 3;
+        if slowest + self.round_trip() > answer_time {
             warnings.push(format!(
-                "a sync of the voter's disk takes up to {:.0} ms, longer than a renewal interval of {:.0} \
-                 ms: a change of the record takes two of them; use a disk of its own, or a faster one",
+                "a sync of the voter's disk takes up to {:.0} ms, and voters have {:.0} ms to answer, two \
+                 thirds of the lease: where a majority is as slow, no change is made and no dead writer \
+                 replaced; use a disk of its own, or a faster one, or found with a longer ttl",
                 millis(slowest),
-                millis(interval)
+                millis(answer_time)
+            ));
+        } else if slowest > lease.renewal_interval.min(answer_time / 2) {
+            warnings.push(format!(
+                "a sync of the voter's disk takes up to {:.0} ms, and a new writer waits for two of them; \
+                 above {:.0} ms, two thirds of the lease, none is agreed on: use a disk of its own, or a \
+                 faster one",
+                millis(slowest),
+                millis(answer_time)
             ));
         }
     }
@@ -302,6 +322,9 @@ fn slots_of(record: &Record, writer: &Writer) -> u64 {
     let owned = ring.owners().iter().filter(|owner| usize::from(**owner) == index.as_usize());
     u64::try_from(owned.count()).unwrap_or(u64::MAX)
 }
+
+/// The first wait after a try that failed is at most twice a tenth of a lease.
+const RACES_IN_A_LEASE: u32 = 5;
 
 fn installed((epoch, ago): &(u64, Duration)) -> InstalledRecord {
     InstalledRecord { epoch: *epoch, ms_ago: millis(*ago) }
@@ -367,6 +390,7 @@ mod tests {
             is_realtime: true,
             priority_refused: None,
             troubles: Vec::new(),
+            follows_as: None,
         }
     }
 
@@ -380,9 +404,10 @@ mod tests {
     fn the_promise_is_the_quiet_time_the_stalls_and_the_rounds() {
         let mut figures = well();
         figures.stalls.worst_lately = Duration::from_millis(20);
-        // 300.6 ms until the guards have run out, two stalls of 20, two rounds of 3 + 6 ms, two of 3.
+        // 100 ms of renewals that are heard, 300.6 until the guards have run out, 60 for a race, two
+        // stalls of 20, two rounds of 3 + 6, two of 3.
         let promise = figures.snapshot().recovery_promise_ms;
-        assert!((promise - 364.6).abs() < 0.001, "{promise}");
+        assert!((promise - 524.6).abs() < 0.001, "{promise}");
     }
 
     #[test]
@@ -424,13 +449,25 @@ mod tests {
         assert_warns(&figures, "less than one renewal interval");
         let mut figures = well();
         figures.voter.as_mut().unwrap().sync_times = window(&[51]);
-        assert_warns(&figures, "faster one");
+        assert_warns(&figures, "above 200 ms");
+        figures.voter.as_mut().unwrap().sync_times = window(&[199]);
+        assert_warns(&figures, "voters have 200 ms to answer");
         figures.voter.as_mut().unwrap().sync_times = window(&[2]);
         figures.voter.as_mut().unwrap().trouble = Some("input/output error".into());
         assert_warns(&figures, "repair the disk");
         let mut figures = well();
         figures.troubles.push("the voter at voter-3:9010: no answer within 500 ms".into());
         assert_warns(&figures, "voter-3");
+    }
+
+    #[test]
+    fn a_disk_is_slow_well_before_changes_fail_however_rare_the_renewals_are() {
+        let mut figures = well();
+        let rare = Duration::from_millis(140);
+        figures.record = None;
+        figures.lease = LeaseParameters { renewal_interval: rare, ..LeaseParameters::DEFAULT };
+        figures.voter.as_mut().unwrap().sync_times = window(&[101]);
+        assert_warns(&figures, "above 200 ms");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::outbox::{Outbox, outbox};
 use crate::proto;
 use crate::proto::quorum_client::QuorumClient;
 use crate::shell::Event;
-use crate::transport::reason;
+use crate::transport::explained;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What is said first, and so what the conversation is.
@@ -70,7 +70,7 @@ impl Link {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let channel = match timeout(ANSWER_MOST, self.endpoint.connect()).await {
             Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Ending::before(reason(&error)),
+            Ok(Err(error)) => return Ending::before(explained(&error, self.has_tls())),
             Err(_) => return Ending::before(no_answer()),
         };
         let client = QuorumClient::new(channel.clone())
@@ -93,7 +93,7 @@ impl Link {
         outbox.push(proto::AttendRequest { message });
         let mut answers = match timeout(ANSWER_MOST, client.attend(stream)).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Ending::refused(&status),
+            Ok(Err(status)) => return self.refused(&status),
             Err(_) => return Ending::before(no_answer()),
         };
         self.tell(News::Open { channel, outbox: Some(outbox) }).await;
@@ -113,7 +113,7 @@ impl Link {
     ) -> Ending {
         let mut answers = match timeout(ANSWER_MOST, client.follow(request)).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Ending::refused(&status),
+            Ok(Err(status)) => return self.refused(&status),
             Err(_) => return Ending::before(no_answer()),
         };
         self.tell(News::Open { channel, outbox: None }).await;
@@ -123,6 +123,18 @@ impl Link {
                 other => return Ending::after(other),
             }
         }
+    }
+
+    /// A status with a source was made here, out of what became of the connection.
+    fn refused(&self, status: &Status) -> Ending {
+        match std::error::Error::source(status) {
+            Some(cause) => Ending::before(explained(cause, self.has_tls())),
+            None => Ending::refused(status),
+        }
+    }
+
+    fn has_tls(&self) -> bool {
+        self.endpoint.uri().scheme_str() == Some("https")
     }
 
     async fn tell(&self, news: News) {

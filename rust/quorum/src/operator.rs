@@ -178,7 +178,9 @@ impl Operator {
         let asked = change::parse(change)?;
         if let Some(etcd) = &self.etcd {
             if matches!(asked, change::Asked::ReplaceVoter { .. }) {
-                let message = "etcd replaces its own members: see `etcdctl member`".to_owned();
+                let message = "with engine = \"etcd\" there are no voters of ours to replace: etcd \
+                               replaces its own members, see `etcdctl member`";
+                let message = message.to_owned();
                 return Err(told("not_a_voter", message));
             }
             let number = Dice::new().map_err(|error| told(error.code(), error.to_string()))?.word();

@@ -31,7 +31,8 @@ pub struct NodeSettings {
     /// The view that the file describes: what the member says of its pod when it joins, and what a
     /// cluster is founded with. Once there is a record, its view is what counts.
     pub view: View,
-    /// The numbers of the lease that a cluster is founded with, and that this process insists on.
+    /// The numbers of the lease that a cluster is founded with. Those of the record count: a member
+    /// that is told others takes part by the record's, and warns.
     pub lease: LeaseSettings,
     /// Certificates; none for connections in the clear.
     pub tls: Option<TlsSettings>,

@@ -37,7 +37,7 @@ use attendees::Attendees;
 use changes::Changes;
 pub(crate) use changes::{read_response, response};
 use followers::Followers;
-use links::Links;
+use links::{Links, router_name};
 use member::MemberPart;
 use stopping::Stopping;
 pub(crate) use voter::VoterPart;
@@ -320,6 +320,7 @@ impl Shell {
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),
             troubles: self.link_troubles(),
+            follows_as: self.member_attends().is_none().then(router_name),
         }
     }
 

@@ -28,9 +28,12 @@ pub struct NodeSnapshot {
     pub voter: Option<VoterSnapshot>,
     /// The member of this process.
     pub member: Option<MemberSnapshot>,
+    /// The name by which this process follows voters as a router does; null for a member.
+    pub follows_as: Option<String>,
     /// What was measured of the machine.
     pub stalls: StallSnapshot,
-    /// The longest time to a new writer that this process can promise after a failure.
+    /// The longest time to a new writer that this process can promise after a failure; 0 if it
+    /// cannot tell.
     pub recovery_promise_ms: f64,
     /// Trouble that is coming, each as a sentence that says what to do.
     pub warnings: Vec<String>,
@@ -139,6 +142,8 @@ pub struct StallSnapshot {
     pub is_realtime: bool,
     /// The longest since the start.
     pub worst_ms: f64,
+    /// The longest of the last ten minutes.
+    pub worst_lately_ms: f64,
     /// The slowest hundredth of the last 1,000 wake-ups.
     pub p99_ms: f64,
     /// The longest stall that does not end the lease.

@@ -92,6 +92,37 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     reason
 }
 
+/// What became of a connection, and where to look. Who refuses a certificate says so in an alert,
+/// which a connection that ends may swallow.
+pub(crate) fn explained(error: &(dyn Error + 'static), has_tls: bool) -> String {
+    let text = reason(error);
+    if was_never_made(error) {
+        return text;
+    }
+    let hint = if has_tls {
+        "if the connection ended in its handshake: does the other side speak TLS, and is the \
+         certificate of quorum.tls signed by its authority?"
+    } else {
+        "if the connection ended at once: does the other side expect TLS? Then set quorum.tls here"
+    };
+    format!("{text} ({hint})")
+}
+
+/// Whether there was nobody to have a handshake with.
+fn was_never_made(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let kinds = [ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut];
+        if kind.is_some_and(|kind| kinds.contains(&kind)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The files of the settings, read.
 struct Files<'a> {
     settings: &'a TlsSettings,

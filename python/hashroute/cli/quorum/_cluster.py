@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hashroute.cli.quorum._verdict import degraded_of, reasons_of
+
 Snapshot = dict[str, Any]
 Record = dict[str, Any]
 
@@ -21,6 +23,7 @@ class Voter:
         id: of its disk, 32 hexadecimal digits; empty if it is not known.
         answers: whether it was reached.
         is_voter: whether the record has it.
+        process: what runs there: a pod, ``witness``, or ``etcd``; empty if it was not reached.
         epoch: of its record; None if it was not reached.
         sync_p50_ms: how long writes to its disk took; None if there were none.
         sync_p99_ms: the slowest hundredth of them.
@@ -32,6 +35,7 @@ class Voter:
     id: str
     answers: bool
     is_voter: bool
+    process: str
     epoch: int | None
     sync_p50_ms: float | None
     sync_p99_ms: float | None
@@ -93,7 +97,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """A process that follows, and the newest epoch that any voter sent it."""
+    """A process that follows and does not vote, and the newest epoch that any voter sent it."""
 
     name: str
     epoch: int
@@ -110,7 +114,11 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A cluster at one moment. ``reasons`` say who cannot write; empty if everybody can."""
+    """A cluster at one moment.
+
+    ``reasons`` say who cannot write, and are empty if everybody can; ``degraded`` says what does
+    not work although everybody can write. Both say what to do.
+    """
 
     name: str
     cluster_id: str
@@ -124,6 +132,7 @@ class Cluster:
     routers: tuple[Router, ...]
     recovery_promise_ms: float | None
     reasons: tuple[str, ...]
+    degraded: tuple[str, ...]
     warnings: tuple[Warned, ...]
 
     @property
@@ -160,11 +169,13 @@ def cluster_of(name: str, answers: list[dict[str, Any]]) -> Cluster:
     voters = _voters(answers, record)
     members = () if record is None else _members(record, snapshots)
     groups = () if record is None else _groups(record, snapshots)
-    promises = [it.recovery_promise_ms for it in members if it.recovery_promise_ms is not None]
+    # Of a cluster that is the largest of those of its processes; 0 is of one that cannot tell.
+    promises = [float(it["recovery_promise_ms"]) for it in snapshots if it["recovery_promise_ms"]]
+    engine = next((it["engine"] for it in snapshots), "")
     return Cluster(
         name=name,
         cluster_id="" if record is None else record["cluster_id"],
-        engine=next((it["engine"] for it in snapshots), ""),
+        engine=engine,
         epoch=0 if record is None else record["epoch"],
         digest=None if record is None else record["digest"],
         lease=None if record is None else record["lease"],
@@ -173,7 +184,8 @@ def cluster_of(name: str, answers: list[dict[str, Any]]) -> Cluster:
         groups=groups,
         routers=_routers(snapshots, 0 if record is None else record["epoch"]),
         recovery_promise_ms=max(promises, default=None),
-        reasons=tuple(_reasons(record, voters, members, groups)),
+        reasons=tuple(reasons_of(engine, voters, members, groups, is_founded=record is not None)),
+        degraded=tuple(degraded_of(engine, voters, members)),
         warnings=tuple(
             Warned(address=it["address"], text=text)
             for it in reached
@@ -261,12 +273,20 @@ def _built(
         id=voter_id,
         answers=answer is not None,
         is_voter=is_voter,
+        process="" if answer is None else _process(answer["snapshot"]),
         epoch=None if answer is None else _epoch_of(answer),
         sync_p50_ms=voter["sync_p50_ms"] if has_synced else None,
         sync_p99_ms=voter["sync_p99_ms"] if has_synced else None,
         attending=() if answer is None else _attending(answer["snapshot"]),
         problem=problem,
     )
+
+
+def _process(snapshot: Snapshot) -> str:
+    if snapshot["engine"] == "etcd":
+        return "etcd"
+    member = snapshot["member"]
+    return "witness" if member is None else str(member["pod"])
 
 
 def _epoch_of(answer: dict[str, Any]) -> int:
@@ -339,43 +359,12 @@ def _groups(record: Record, snapshots: list[Snapshot]) -> tuple[Group, ...]:
 
 def _routers(snapshots: list[Snapshot], epoch: int) -> tuple[Router, ...]:
     newest: dict[str, int] = {}
+    voters = {snapshot["follows_as"] for snapshot in snapshots if snapshot["voter"] is not None}
     for snapshot in snapshots:
         for router, seen in (snapshot["voter"] or {}).get("routers", {}).items():
             newest[router] = max(seen, newest.get(router, 0))
     return tuple(
         Router(name=name, epoch=seen, is_stale=seen < epoch)
         for name, seen in sorted(newest.items())
+        if name not in voters
     )
-
-
-def _reasons(
-    record: Record | None,
-    voters: tuple[Voter, ...],
-    members: tuple[Member, ...],
-    groups: tuple[Group, ...],
-) -> list[str]:
-    """Says who cannot write, or why nobody can; empty if everybody can."""
-    if record is None:
-        return ["the cluster is not founded yet: `hashroute quorum init`"]
-    named = [voter for voter in voters if voter.is_voter]
-    answering, needed = sum(voter.answers for voter in named), len(named) // 2 + 1
-    reasons: list[str] = []
-    if answering < needed:
-        reasons.append(
-            f"{answering} of {len(named)} voters answer, and a majority is {needed}: no lease is "
-            "renewed, so nobody writes"
-        )
-    if not any(member.slots for member in members):
-        reasons.append("no pod owns slots: no process of one has joined")
-    for member in members:
-        writes = member.slots or member.groups
-        if writes and member.holds_lease is False:
-            reasons.append(f"{member.pod} holds no lease, and writes nothing")
-        elif writes and member.holds_lease is None and member.attends < needed:
-            reasons.append(f"{member.pod} talks to {member.attends} voters, and needs {needed}")
-    reasons += [
-        f"{group.name} has no leader: no process of {', '.join(group.candidates)} has joined"
-        for group in groups
-        if group.leader is None
-    ]
-    return reasons

@@ -15,7 +15,17 @@ _ID_DIGITS: Final = 8
 
 _ROUTERS_SHOWN_MAX: Final = 10
 
-_VOTER_HEAD: Final = ("voter", "id", "answers", "epoch", "sync p50", "sync p99", "attended by", "")
+_VOTER_HEAD: Final = (
+    "voter",
+    "of",
+    "id",
+    "answers",
+    "epoch",
+    "sync p50",
+    "sync p99",
+    "attended by",
+    "",
+)
 _WRITER_HEAD: Final = ("pod", "state", "writes", "share", "terms", "since", "lease", "margin")
 _GROUP_HEAD: Final = ("group", "leader", "term", "since", "candidates")
 _MEMBER_HEAD: Final = (
@@ -27,34 +37,33 @@ _MEMBER_HEAD: Final = (
 def status_text(cluster: Cluster) -> str:
     """Returns all that `hashroute quorum status` shows."""
     parts = [
-        _headline(cluster),
-        table(_VOTER_HEAD, [_voter(it) for it in cluster.voters], right={3, 4, 5}),
+        "\n".join([_headline(cluster), *_verdict(cluster)]),
+        table(_VOTER_HEAD, [_voter(it) for it in cluster.voters], right={4, 5, 6}),
     ]
     if cluster.members:
-        rows = [_writer(it) for it in cluster.members]
+        rows = [_writer(it, cluster.engine) for it in cluster.members]
         parts.append(table(_WRITER_HEAD, rows, right={2, 3, 7}))
     if cluster.groups:
-        rows = [
-            (
-                it.name,
-                it.leader or "none",
-                str(it.term),
-                _since(it.since_ms),
-                " > ".join(it.candidates),
-            )
-            for it in cluster.groups
-        ]
+        rows = [_group(it) for it in cluster.groups]
         parts.append(table(_GROUP_HEAD, rows, right={2}))
-    parts.append(_routers(cluster.routers))
-    problems = [f"not writable: {reason}" for reason in cluster.reasons]
-    problems += [f"warning: {it.address}: {it.text}" for it in cluster.warnings]
-    return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
+    if cluster.engine != "etcd":  # who watches etcd is not seen there
+        parts.append(_routers(cluster.routers))
+    return "\n\n".join(parts)
 
 
 def members_text(cluster: Cluster) -> str:
-    """Returns the table that `hashroute quorum members` shows."""
-    rows = [_member(it) for it in cluster.members]
+    """Returns the table that `hashroute quorum members` shows: the pods, then the witnesses."""
+    rows = [_member(it, cluster.engine) for it in cluster.members]
+    rows += [_witness(it) for it in cluster.voters if it.is_voter and it.process == "witness"]
     return table(_MEMBER_HEAD, rows, right={3, 5, 6, 7, 8})
+
+
+def _verdict(cluster: Cluster) -> list[str]:
+    """What whoever is woken up reads first: whether everything can be written, and what to do."""
+    lines = [f"not writable: {reason}" for reason in cluster.reasons]
+    lines = lines or ["writable: every slot and group has a writer"]
+    lines += [f"degraded: {text}" for text in cluster.degraded]
+    return lines + [f"warning: {it.address}: {it.text}" for it in cluster.warnings]
 
 
 def _headline(cluster: Cluster) -> str:
@@ -73,6 +82,7 @@ def _headline(cluster: Cluster) -> str:
 def _voter(voter: Voter) -> tuple[str, ...]:
     return (
         voter.address,
+        voter.process or "unknown",
         voter.id[:_ID_DIGITS],
         "yes" if voter.answers else "no",
         "" if voter.epoch is None else str(voter.epoch),
@@ -83,7 +93,7 @@ def _voter(voter: Voter) -> tuple[str, ...]:
     )
 
 
-def _writer(member: Member) -> tuple[str, ...]:
+def _writer(member: Member, engine: str) -> tuple[str, ...]:
     terms = ""
     if member.term_min is not None:
         oldest, newest = member.term_min, member.term_max
@@ -95,7 +105,7 @@ def _writer(member: Member) -> tuple[str, ...]:
         f"{member.share:.2%}",
         terms,
         _since(member.since_ms),
-        _lease(member),
+        _lease(member, engine),
         _ms(member.lease_margin_ms),
     )
 
@@ -111,14 +121,14 @@ def _group(group: Group) -> tuple[str, ...]:
     )
 
 
-def _member(member: Member) -> tuple[str, ...]:
+def _member(member: Member, engine: str) -> tuple[str, ...]:
     refused = member.refused or {}
     return (
         member.pod,
         member.state,
         member.incarnation or "none",
         str(member.attends),
-        _lease(member),
+        _lease(member, engine),
         _ms(member.lease_margin_ms),
         _ms(member.renewal_p99_ms),
         _ms(member.recovery_promise_ms),
@@ -127,7 +137,14 @@ def _member(member: Member) -> tuple[str, ...]:
     )
 
 
-def _lease(member: Member) -> str:
+def _witness(voter: Voter) -> tuple[str, ...]:
+    state = f"votes at {voter.address}, {voter.problem or f'epoch {voter.epoch}'}"
+    return ("witness", state, *[""] * (len(_MEMBER_HEAD) - 2))
+
+
+def _lease(member: Member, engine: str) -> str:
+    if engine == "etcd" and member.incarnation:
+        return "renewed" if member.attends else "not renewed"
     if member.holds_lease is None:
         # Only who has a voter beside it was asked.
         return "not asked" if member.incarnation else "none"
@@ -139,12 +156,23 @@ def _routers(routers: tuple[Router, ...]) -> str:
     names = ", ".join(f"{it.name} (epoch {it.epoch})" for it in stale[:_ROUTERS_SHOWN_MAX])
     more = f" and {len(stale) - _ROUTERS_SHOWN_MAX} more" if len(stale) > _ROUTERS_SHOWN_MAX else ""
     behind = f"{len(stale)} stale: {names}{more}" if stale else "none stale"
-    others = "1 other process follows" if len(routers) == 1 else f"{len(routers)} others follow"
-    return f"{others} the record, {behind}" if routers else "no other process follows the record"
+    others = "1 router follows" if len(routers) == 1 else f"{len(routers)} routers follow"
+    return f"{others} the record, {behind}" if routers else "no router follows the record"
 
 
 def _since(ms_ago: float | None) -> str:
-    return (moment(ms_ago) or "").replace("T", " ")
+    if ms_ago is None:
+        return ""
+    return f"{(moment(ms_ago) or '').replace('T', ' ')}, {_age(ms_ago)} ago"
+
+
+def _age(milliseconds: float) -> str:
+    """Roughly: what matters at a look is whether it was seconds, minutes, hours or days."""
+    seconds = milliseconds / 1_000
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _ms(milliseconds: float | None) -> str:

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashroute_coordination::{Entry, Key, RegisterEvent, Request, Revision, Transaction, Writer};
+use hashroute_coordination::{
+    Entry, Key, RegisterEvent, Request, Revision, Transaction, Value, Writer,
+};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -341,14 +343,17 @@ impl Client {
 
     /// Writes a key if it was last changed by that commit (0: is not there); returns whether it was.
     pub(super) async fn put_if(&self, key: &[u8], at: i64, value: Vec<u8>) -> Result<bool, String> {
+        self.write_if(key, at, Op::RequestPut(PutRequest { key: key.to_vec(), value })).await
+    }
+
+    async fn write_if(&self, key: &[u8], at: i64, write: Op) -> Result<bool, String> {
         let condition = Compare {
             result: CompareResult::Equal.into(),
             target: CompareTarget::Mod.into(),
             key: key.to_vec(),
             target_union: Some(TargetUnion::ModRevision(at)),
         };
-        let put = Op::RequestPut(PutRequest { key: key.to_vec(), value });
-        let success = vec![RequestOp { request: Some(put) }];
+        let success = vec![RequestOp { request: Some(write) }];
         let message = TxnRequest { compare: vec![condition], success, failure: Vec::new() };
         let answer =
             self.call("transaction", |mut kv| async move { kv.txn(message).await }).await?;
@@ -362,10 +367,28 @@ impl Client {
         Ok(answer.kvs.into_iter().next())
     }
 
+    /// When each process last gave a sign of life.
+    pub(super) async fn beats(&self) -> Result<Vec<(Writer, Revision)>, String> {
+        let (key, range_end) = self.keys().beats();
+        let request = RangeRequest { key, range_end, ..RangeRequest::default() };
+        let answer = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
+        let beat = |entry: Entry| match (entry.key, entry.value) {
+            (Key::Beat(writer), Some(Value::Alive)) => Some((writer, entry.revision)),
+            _ => None,
+        };
+        Ok(self.entries(answer.kvs.iter())?.into_iter().filter_map(beat).collect())
+    }
+
     /// Removes a key.
     pub(super) async fn remove(&self, key: &[u8]) -> Result<(), String> {
         let request = DeleteRangeRequest { key: key.to_vec() };
         self.call("removal", |mut kv| async move { kv.delete_range(request).await }).await.map(drop)
+    }
+
+    /// Removes a key if it was last changed by that commit; returns whether it was.
+    pub(super) async fn remove_if(&self, key: &[u8], at: i64) -> Result<bool, String> {
+        let delete = Op::RequestDeleteRange(DeleteRangeRequest { key: key.to_vec() });
+        self.write_if(key, at, delete).await
     }
 
     fn entries<'a>(&self, found: impl Iterator<Item = &'a KeyValue>) -> Result<Vec<Entry>, String> {

@@ -101,6 +101,13 @@ impl Keys {
         })
     }
 
+    /// The first key of a process's sign of life, and the first one after the last.
+    pub(super) fn beats(&self) -> (Vec<u8>, Vec<u8>) {
+        let of = |end: char| format!("{}beats{end}", self.root).into_bytes();
+        // '0' comes right after '/'.
+        (of('/'), of('0'))
+    }
+
     /// Where an operator writes down what it wants.
     pub(super) fn wish(&self, number: u64) -> Vec<u8> {
         format!("{}wishes/{number:016x}", self.root).into_bytes()

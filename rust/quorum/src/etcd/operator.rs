@@ -1,8 +1,8 @@
 //! What operators do with a cluster whose record lies in etcd.
 use std::time::Duration;
 
-use hashroute_coordination::{Key, Record, Value, VoterEntry, VoterId};
-use hashroute_core::Epoch;
+use hashroute_coordination::{Incarnation, Key, Record, Value, VoterEntry, VoterId, Writer};
+use hashroute_core::{Epoch, PodId};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -15,7 +15,7 @@ use crate::proto::{RecordChange, Wish};
 use crate::record_json::record_json;
 use crate::settings::TlsSettings;
 use crate::shell::read_response;
-use crate::snapshot::NodeSnapshot;
+use crate::snapshot::{NodeSnapshot, VoterSnapshot};
 use crate::transport;
 use crate::wire::{Codec, WireError};
 
@@ -26,6 +26,8 @@ pub(crate) struct EtcdOperator {
     cluster: String,
     address: String,
     timeout: Duration,
+    /// How many members of etcd there are to ask.
+    members: usize,
 }
 
 impl EtcdOperator {
@@ -46,8 +48,27 @@ impl EtcdOperator {
         let address = endpoints.first().map(|(address, _)| address.clone()).unwrap_or_default();
         // Nobody follows, so nothing is ever told.
         let (news, _) = mpsc::channel(1);
-        let client = Client::new(endpoints, Keys::new(prefix, cluster), timeout, news);
-        Ok(Self { client, cluster: cluster.to_owned(), address, timeout })
+        let members = endpoints.len().max(1);
+        // Each member is asked in turn, and all of them within the time.
+        let patience = timeout / u32::try_from(members).unwrap_or(1);
+        let client = Client::new(endpoints, Keys::new(prefix, cluster), patience, news);
+        Ok(Self { client, cluster: cluster.to_owned(), address, timeout, members })
+    }
+
+    /// Asks one member of etcd after the other, until one answers. Whatever is asked can be asked
+    /// again without harm.
+    async fn ask<T, F: Future<Output = Result<T, String>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T, ChangeFailed> {
+        let mut reasons = Vec::new();
+        for _ in 0..self.members {
+            match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(ChangeFailed::Unreachable { reason: reasons.join("; ") })
     }
 
     /// What a record has where voters would be: etcd as a whole, which no member of ours asks for
@@ -56,18 +77,37 @@ impl EtcdOperator {
         VoterEntry { id: VoterId(ETCD), address: self.address.clone() }
     }
 
-    /// What can be said of the cluster from outside.
+    /// What can be said of the cluster from outside: nobody is asked but etcd. Takes a renewal
+    /// interval, and a lease if a process does not renew.
     pub(crate) async fn describe(&self) -> Result<Description, CallError> {
         let address = self.address.clone();
-        let record = self
-            .record()
-            .await
-            .map_err(|error| CallError { address: address.clone(), reason: error.to_string() })?;
+        let failed = |error: ChangeFailed| {
+            let reason = match error {
+                ChangeFailed::Unreachable { reason } => reason,
+                other => other.to_string(),
+            };
+            CallError { address: address.clone(), reason }
+        };
+        let record = self.record().await.map_err(failed)?;
+        let attending = match &record {
+            Some(record) => self.renewing(record).await.map_err(failed)?,
+            None => Vec::new(),
+        };
+        let epoch = record.as_ref().map_or(0, |record| record.epoch().get());
+        let voter = VoterSnapshot {
+            id: format!("{ETCD:032x}"),
+            address: address.clone(),
+            epoch,
+            is_voter: record.is_some(),
+            attending,
+            ..VoterSnapshot::default()
+        };
         let snapshot = NodeSnapshot {
             cluster: self.cluster.clone(),
             engine: "etcd",
-            epoch: record.as_ref().map_or(0, |record| record.epoch().get()),
+            epoch,
             record: record.as_ref().map(record_json).unwrap_or_default(),
+            voter: Some(voter),
             ..NodeSnapshot::default()
         };
         let snapshot = serde_json::to_string(&snapshot).unwrap_or_default();
@@ -75,10 +115,28 @@ impl EtcdOperator {
         Ok(Description { address, cluster, voter_id, record, snapshot })
     }
 
+    /// The pods whose processes renew their leases: that is seen by looking twice.
+    async fn renewing(&self, record: &Record) -> Result<Vec<String>, ChangeFailed> {
+        let ends = Instant::now() + record.parameters().ttl;
+        let writers = writers_of(record);
+        let before = self.ask(|| self.client.beats()).await?;
+        loop {
+            let now = self.ask(|| self.client.beats()).await?;
+            let renewed = |writer: &&Writer| {
+                now.iter().any(|beat| beat.0 == **writer && !before.contains(beat))
+            };
+            let renewing: Vec<&Writer> = writers.iter().filter(renewed).collect();
+            if renewing.len() == writers.len() || Instant::now() >= ends {
+                return Ok(renewing.into_iter().map(|writer| writer.pod.to_string()).collect());
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// The record, if the cluster was founded.
     pub(crate) async fn record(&self) -> Result<Option<Record>, ChangeFailed> {
         let key = self.client.keys().name(&Key::Record);
-        let found = self.client.get(&key).await.map_err(unreachable)?;
+        let found = self.ask(|| self.client.get(&key)).await?;
         let Some(found) = found else { return Ok(None) };
         let mut codec = Codec::new(self.cluster.clone());
         let message = crate::proto::Record::decode(&found.value[..]);
@@ -96,7 +154,7 @@ impl EtcdOperator {
             let keys = self.client.keys();
             (keys.name(&Key::Record), keys.value_out(&Value::Record(first.clone())))
         };
-        if self.client.put_if(&key, 0, value).await.map_err(unreachable)? {
+        if self.ask(|| self.client.put_if(&key, 0, value.clone())).await? {
             return Ok(first.clone());
         }
         let present = self.record().await?.unwrap_or_else(|| first.clone());
@@ -121,33 +179,58 @@ impl EtcdOperator {
     ) -> Result<Epoch, ChangeFailed> {
         let key = self.client.keys().wish(number);
         let wish = Wish { change: Some(change), by: None, result: None };
-        self.client.put_if(&key, 0, wish.encode_to_vec()).await.map_err(unreachable)?;
+        let wish = wish.encode_to_vec();
+        let written = self.ask(|| self.client.put_if(&key, 0, wish.clone())).await;
         let deadline = Instant::now() + self.timeout;
-        let result = loop {
-            let found = self.client.get(&key).await.map_err(unreachable)?;
-            let wish = found.and_then(|found| Wish::decode(&found.value[..]).ok());
-            if let Some(result) = wish.as_ref().and_then(|wish| wish.result.clone()) {
-                break read_response(result);
+        loop {
+            let found = match self.ask(|| self.client.get(&key)).await {
+                Ok(found) => found,
+                // It may be written, and taken up.
+                Err(_) if written.is_ok() && Instant::now() < deadline => {
+                    sleep(POLL).await;
+                    continue;
+                }
+                Err(_) => return Err(self.unknown()),
+            };
+            let Some(found) = found else {
+                // Nobody else removes it: it was never written.
+                return Err(written.err().unwrap_or_else(|| self.unknown()));
+            };
+            let wish = Wish::decode(&found.value[..]).unwrap_or_default();
+            if let Some(result) = wish.result {
+                // Left behind it would do no harm: nobody takes up what has a result.
+                let _ = self.client.remove(&key).await;
+                return read_response(result);
             }
             if Instant::now() >= deadline {
-                let is_taken = wish.is_some_and(|wish| wish.by.is_some());
-                break Err(if is_taken {
-                    let patience_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
-                    ChangeFailed::Unknown { patience_ms }
-                } else {
-                    let reason = "no member of the cluster took it up".into();
-                    ChangeFailed::Unreachable { reason }
-                });
+                let nobody = wish.by.is_none()
+                    && self.client.remove_if(&key, found.mod_revision).await == Ok(true);
+                return Err(if nobody { untaken() } else { self.unknown() });
             }
             sleep(POLL).await;
-        };
-        self.client.remove(&key).await.map_err(unreachable)?;
-        result
+        }
+    }
+
+    fn unknown(&self) -> ChangeFailed {
+        let patience_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        ChangeFailed::Unknown { patience_ms }
     }
 }
 
-fn unreachable(reason: String) -> ChangeFailed {
-    ChangeFailed::Unreachable { reason }
+/// The processes that may write, by their pods.
+fn writers_of(record: &Record) -> Vec<Writer> {
+    let writer = |(pod, incarnation): (&PodId, &Incarnation)| Writer {
+        pod: pod.clone(),
+        incarnation: *incarnation,
+    };
+    record.writers().iter().map(writer).collect()
+}
+
+/// Withdrawn before anybody took it up, so it is certain that it is not made.
+fn untaken() -> ChangeFailed {
+    let reason = "no process of a pod took it up from etcd: the members of the cluster make changes, \
+                  and none of them runs or reaches etcd";
+    ChangeFailed::Unreachable { reason: reason.into() }
 }
 
 /// The name under which etcd stands where voters would.

@@ -380,6 +380,7 @@ impl EtcdShell {
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),
             troubles: self.trouble.clone().into_iter().collect(),
+            follows_as: None,
             record,
         }
     }

@@ -11,7 +11,7 @@ use crate::error::StartError;
 use crate::proto;
 use crate::proto::quorum_client::QuorumClient;
 use crate::settings::TlsSettings;
-use crate::transport::{endpoint, reason};
+use crate::transport::{endpoint, explained};
 use crate::wire::{Codec, MESSAGE_BYTES_MAX, voter_id_in};
 
 /// One process, and how it is called.
@@ -134,20 +134,9 @@ impl Caller {
         format!("no answer within {} ms", self.timeout.as_millis())
     }
 
-    /// Who refuses a certificate says so in an alert, which a connection that ends may swallow.
     fn explain(&self, error: &(dyn Error + 'static)) -> String {
-        let text = if let Some(status) = error.downcast_ref::<Status>() {
-            status.source().map_or_else(|| status.message().to_owned(), reason)
-        } else {
-            reason(error)
-        };
-        let hint = if self.has_tls {
-            " (if the connection ended in its handshake: is the certificate here one that the other \
-             side accepts, and does it speak TLS?)"
-        } else {
-            " (if the connection ended at once: does the other side expect TLS?)"
-        };
-        format!("{text}{hint}")
+        let cause = error.downcast_ref::<Status>().and_then(Error::source).unwrap_or(error);
+        explained(cause, self.has_tls)
     }
 }
 

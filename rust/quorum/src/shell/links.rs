@@ -16,6 +16,7 @@ use crate::proto::{attend_request, attend_response};
 use crate::transport;
 use crate::wire::{cluster_id_out, voter_id_in, voter_id_out, writer_out};
 
+use super::member::MemberPart;
 use super::{Mail, PoisonError, Shell};
 
 /// All of them.
@@ -222,7 +223,7 @@ impl Shell {
         let version = proto::Version::Version1.into();
         let cluster = self.settings.cluster.clone();
         let record = self.shared.record();
-        match self.member.as_ref().filter(|member| !member.is_removed) {
+        match self.member_attends() {
             Some(member) => Opening::Attend(proto::Hello {
                 version,
                 cluster,
@@ -233,15 +234,15 @@ impl Shell {
             None => Opening::Follow(proto::FollowRequest {
                 version,
                 cluster,
-                router: self.router_name(),
+                router: router_name(),
                 epoch: 0,
             }),
         }
     }
 
-    fn router_name(&self) -> String {
-        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        format!("{}:{}", own.trim(), std::process::id())
+    /// The member that attends voters; a process without one follows them, as a router does.
+    pub(super) fn member_attends(&self) -> Option<&MemberPart> {
+        self.member.as_ref().filter(|member| !member.is_removed)
     }
 
     /// Begins all conversations again, in another part.
@@ -463,6 +464,12 @@ impl Shell {
             .chain(self.member.as_ref().and_then(|it| it.trouble.clone()))
             .collect()
     }
+}
+
+/// The name of this process for voters that it follows.
+pub(super) fn router_name() -> String {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", own.trim(), std::process::id())
 }
 
 /// For so long a voter is still talked to after the record stopped naming it.

@@ -1,0 +1,161 @@
+"""`hashroute quorum` where a real etcd holds the record: two pods, three members of etcd."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.etcd_members import Etcd
+from tests.integration.processes import until
+from tests.integration.quorum_desk import Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEYS = [f"key-{number}" for number in range(12)]
+
+
+class EtcdDesk(Desk):
+    """The cluster `desk-7` with its record in etcd: no voter of ours, no witness."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.etcd = Etcd(directory)
+
+    def text(self, name: str) -> str:
+        """The configuration of `a` or `b`; any other name is that of a process without a pod."""
+        text = super().text(name if name in {"a", "b"} else "a")
+        gone = ("voters = ", "listen = ", "data = ") + (() if name in {"a", "b"} else ("pod = ",))
+        before, quorum, after = text.partition("[quorum]\n")
+        table, rest = after.split("\n\n", 1)
+        lines = [line for line in table.splitlines() if not line.startswith(gone)]
+        etcd = f"[quorum.etcd]\nendpoints = {json.dumps(self.etcd.endpoints)}\n"
+        return f'{before}{quorum}engine = "etcd"\n' + "\n".join(lines) + f"\n\n{etcd}\n{rest}"
+
+    def found(self) -> None:
+        self.write_files()
+        self.start("a", "b")
+        until(lambda: self.quorum("init").returncode == 0, "etcd takes the first record")
+        until(lambda: self.quorum("status").returncode == 0, "both pods have joined")
+
+    def close(self) -> None:
+        super().close()
+        self.etcd.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[EtcdDesk]:
+    desk = EtcdDesk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def writers(desk: EtcdDesk) -> set[str]:
+    return {desk.place("a", key)[0] for key in KEYS}
+
+
+@pytest.mark.timeout(600)
+def test_every_command_works_on_etcd(desk: EtcdDesk) -> None:
+    desk.write_files()
+    early = until(lambda: found_nothing(desk), "etcd is up")
+    assert "not founded yet" in early
+    desk.found()
+    again = desk.quorum("init")
+    assert again.returncode == 0, again.stderr
+    assert "desk-7 is founded" in again.stdout
+
+    text = desk.quorum("status").stdout
+    assert "writable: every slot and group has a writer" in text
+    assert "warning" not in text, text
+    status = desk.status()
+    assert (status["engine"], status["holds"], status["degraded"]) == ("etcd", True, [])
+    assert [voter["process"] for voter in status["voters"]] == ["etcd"]
+    assert sum(member["slots"] for member in status["members"]) == 65536
+    members = desk.quorum("members")
+    assert members.returncode == 0, members.stderr
+    assert members.stdout.count("renewed") == 2, members.stdout
+    assert writers(desk) == {"pod-a", "pod-b"}
+
+    leader, term = desk.place("a")
+    other = "pod-b" if leader == "pod-a" else "pod-a"
+    moved = desk.quorum("move", "fix", other, "--json")
+    assert moved.returncode == 0, moved.stderr
+    epoch = json.loads(moved.stdout)["epoch"]
+    assert epoch > term
+    assert desk.place("b") == (other, epoch)
+    stepped = desk.quorum("step-down", "fix")
+    assert stepped.returncode == 0, stepped.stderr
+    assert stepped.stdout.startswith(f"{leader} leads fix")
+    drained = desk.quorum("drain", "pod-a")
+    assert drained.returncode == 0, drained.stderr
+    assert writers(desk) == {"pod-b"}
+    assert "--undo" in desk.status()["degraded"][0]
+    undone = desk.quorum("drain", "pod-a", "--undo")
+    assert undone.returncode == 0, undone.stderr
+    assert writers(desk) == {"pod-a", "pod-b"}
+    added = desk.quorum("add-group", "risk", "pod-b", "pod-a")
+    assert added.returncode == 0, added.stderr
+    assert desk.control("a", "reweight", "pod-b", "2").returncode == 0
+
+
+def found_nothing(desk: EtcdDesk) -> str | None:
+    done = desk.quorum("status")
+    return done.stdout if done.returncode == 1 else None
+
+
+@pytest.mark.timeout(600)
+def test_what_cannot_be_done_on_etcd_is_said_in_words(desk: EtcdDesk) -> None:
+    desk.found()
+    for words, because in (
+        (("replace-voter", desk.etcd.endpoints[0], "127.0.0.1:1"), "etcdctl member"),
+        (("drain", "pod-x"), "pod-x"),
+        (("move", "fix", "pod-x"), "pod-x"),
+        (("step-down", "nope"), "no group and no pod 'nope'"),
+    ):
+        done = desk.quorum(*words)
+        assert done.returncode == 1, (words, done.stderr)
+        assert because in done.stderr
+    other = desk.text("a").replace('["pod-a", "pod-b"]', '["pod-b", "pod-a"]')
+    desk.file("spare").write_text(other)
+    refused = desk.quorum("init", name="spare")
+    assert refused.returncode == 1, refused.stdout
+    assert "founded with other settings" in refused.stderr
+    voter = desk.run("voter", "--config", str(desk.file("b")))
+    assert voter.returncode == 2
+    assert "there is no witness to run" in voter.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_dead_member_of_etcd_is_passed_over_and_a_dead_pod_is_seen(desk: EtcdDesk) -> None:
+    desk.found()
+    desk.etcd.members[0].kill()
+    until(lambda: desk.quorum("status").returncode == 0, "the others of etcd answer")
+    until(lambda: desk.quorum("move", "fix", "pod-b").returncode == 0, "etcd has a leader again")
+    assert desk.place("a")[0] == "pod-b"
+
+    desk.hosts["a"].freeze()
+    until(lambda: seen_down(desk), "the other pod has taken over")
+    desk.hosts["b"].freeze()
+    until(lambda: desk.quorum("status").returncode == 1, "nobody renews")
+    assert "pod-b does not renew its lease in etcd" in desk.quorum("status").stdout
+    done = desk.quorum("drain", "pod-b", "--timeout-seconds", "1")
+    assert done.returncode == 2
+    assert "no process of a pod took it up" in done.stderr
+    desk.hosts["b"].thaw()
+    until(lambda: desk.quorum("status").returncode == 0, "it renews again")
+    assert desk.status()["members"][1]["state"] == "active", "what was withdrawn was not made"
+
+    for member in desk.etcd.members[1:]:
+        member.kill()
+    done = desk.quorum("status", "--timeout-seconds", "1")
+    assert done.returncode == 2
+    assert desk.etcd.endpoints[2] in done.stderr, "each was asked"
+
+
+def seen_down(desk: EtcdDesk) -> bool:
+    done = desk.quorum("status", "--json")
+    members = {it["pod"]: it["state"] for it in json.loads(done.stdout or "{}").get("members", [])}
+    return done.returncode == 0 and members["pod-a"] == "down"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,10 +14,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tests.soak.cluster import HOSTS, Cluster, Trial
+from tests.soak.cluster import HOSTS, Cluster, Trial, busy
 from tests.soak.history import Verdict, judge, read_effects, read_owners, read_writes
 from tests.soak.hosts import Hosts, become_root
-from tests.soak.nemesis import Fault, Nemesis
+from tests.soak.nemesis import Fault, Nemesis, summary
 
 
 def main() -> int:
@@ -32,18 +31,10 @@ def main() -> int:
     trial = Trial(
         engine=arguments.engine, lease=arguments.lease, priority=arguments.priority,
     )  # fmt: skip
-    spinners = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.busy)
-    ]
-    try:
-        with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-            place = arguments.keep or Path(directory)
-            place.mkdir(parents=True, exist_ok=True)
-            faults, verdict = run(trial, place, arguments)
-    finally:
-        for spinner in spinners:
-            spinner.kill()
-            spinner.wait()
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory, busy(arguments.busy):
+        place = arguments.keep or Path(directory)
+        place.mkdir(parents=True, exist_ok=True)
+        faults, verdict = run(trial, place, arguments)
     report(trial, faults, verdict, arguments)
     return 0 if verdict.held else 1
 
@@ -105,13 +96,6 @@ def report(
             "writes": dict(verdict.endings), "violations": verdict.violations, "ms": figures,
         }  # fmt: skip
         arguments.report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def summary(sample: list[float]) -> dict[str, float]:
-    """The median, the 99th percentile and the worst of a sample."""
-    ordered = sorted(sample)
-    at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
-    return {"times": len(ordered), "p50": at(0.5), "p99": at(0.99), "worst": ordered[-1]}
 
 
 def _arguments() -> argparse.Namespace:

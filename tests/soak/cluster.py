@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.soak.hosts import Hosts
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 PODS = ("pod-a", "pod-b")
 VOTERS = (*PODS, "witness")
 HOSTS = (*VOTERS, "client", "store")
+ON_CLIENT = ("writers", "recorder", "moves")
+"""Programs of the trial itself that run beside the router."""
+
 SECONDS_MAX = 60.0
 """Longer than anything takes; it only bounds a trial that has failed."""
 
@@ -56,6 +60,18 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_M
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(POLL_SECONDS)  # poll
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes beside the trial that do nothing but take processor time."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
 
 
 @dataclass
@@ -91,7 +107,9 @@ class Cluster:
             self.start_node(name)
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
-        self._python("recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners))
+        client = str(self._file("client"))
+        self._python("recorder", "tests.soak.recorder", client, str(self.owners))
+        self._python("moves", "tests.soak.moves", client)
         router = "127.0.0.1:9000"
         self._python(
             "writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys)
@@ -178,6 +196,18 @@ class Cluster:
         if number == signal.SIGKILL:
             process.wait(SECONDS_MAX)
 
+    def drain(self, pod: str) -> float:
+        """Lets a pod hand over all that it writes, and returns when that was asked for first."""
+        moves = self.processes["moves"]
+        assert moves.stdin is not None
+        assert moves.stdout is not None
+        moves.stdin.write(f"{pod}\n".encode())
+        moves.stdin.flush()
+        line = moves.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{pod} was not drained: see {self._log('moves')}")
+        return float(json.loads(line)["asked_at"])
+
     def end_writers(self) -> None:
         """Lets the clients finish."""
         self.signal("writers", signal.SIGTERM)
@@ -200,7 +230,7 @@ class Cluster:
         return self.processes[name].poll() is not None
 
     def _python(self, name: str, module: str, *arguments: str, host: str | None = None) -> None:
-        place = host or {"writers": "client", "recorder": "client"}.get(name, name)
+        place = host or ("client" if name in ON_CLIENT else name)
         process = self._run(name, [sys.executable, "-m", module, *arguments], host=place)
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
@@ -209,7 +239,10 @@ class Cluster:
     def _run(self, name: str, words: Sequence[str], *, host: str) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
-                self.hosts[host].command(words), stdout=subprocess.PIPE, stderr=log
+                self.hosts[host].command(words),
+                stdin=subprocess.PIPE if name == "moves" else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         self.processes[name] = process
         return process

@@ -37,6 +37,13 @@ class Fault:
     is_failover: bool
 
 
+def summary(sample: list[float]) -> dict[str, float]:
+    """The median, the 99th percentile and the worst of a sample."""
+    ordered = sorted(sample)
+    at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
+    return {"times": len(ordered), "p50": at(0.5), "p99": at(0.99), "worst": ordered[-1]}
+
+
 class Tail:
     """The clients' log, followed: who wrote each key last, and when."""
 
@@ -197,8 +204,7 @@ class Nemesis:
         return at
 
     def _drain(self, pod: str) -> float:
-        at = time.monotonic()
-        self._cluster.hashroute("quorum", "drain", pod)
+        at = self._cluster.drain(pod)
 
         def heal() -> None:
             # Draining is for the process: the next one joins as active.

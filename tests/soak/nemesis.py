@@ -102,6 +102,9 @@ class Nemesis:
             "restart at once": self._restart,
             "lossy links": self._loss,
         }
+        if cluster.trial.guard == "pod":
+            # Service and member are one process: SIGSTOP stops both, with writes in hand.
+            del self.kinds["SIGSTOP of the service, then kill -9"]
         self._heal: Callable[[], None] = lambda: None
 
     def strike(self, kind: str | None = None) -> Fault:

@@ -27,8 +27,9 @@ MOVE = "drain"
 BUSY = (0, 2)
 """So many busy processes beside the cluster: none, and one for each core of a small machine."""
 
-QUIET_SECONDS = 1.0
-"""Before each move: long enough to know how long writes take here without one."""
+QUIET_SECONDS = 2.0
+"""Before each fault: one is timed on a cluster at rest, not on one that still mends the last one.
+Before a move the second half of it shows how long writes take here without one."""
 
 Sample = dict[str, Any]
 
@@ -86,15 +87,16 @@ def visit(setting: Setting, place: Path, *, faults: int, seed: int) -> Visit:
                 "priority": setting.priority, "busy": count,
             }  # fmt: skip
             with busy(count):
-                for kind in FAULTS * faults:
-                    fault = nemesis.strike(kind)
-                    ms = fault.resumed_after * 1e3
-                    found.faults.append({**about, "kind": kind, "pod": fault.pod, "ms": ms})
                 for _ in range(faults):
                     time.sleep(QUIET_SECONDS)
                     fault = nemesis.strike(MOVE)
                     end = fault.at + fault.resumed_after
                     found.moves.append({**about, "pod": fault.pod, "at": fault.at, "end": end})
+                for kind in FAULTS * faults:
+                    time.sleep(QUIET_SECONDS)
+                    fault = nemesis.strike(kind)
+                    ms = fault.resumed_after * 1e3
+                    found.faults.append({**about, "kind": kind, "pod": fault.pod, "ms": ms})
                 if setting.engine == "etcd":
                     with EtcdOwners(cluster, place, seed) as owners:
                         found.peer += [{"busy": count, **owners.kill()} for _ in range(faults)]
@@ -106,6 +108,8 @@ def visit(setting: Setting, place: Path, *, faults: int, seed: int) -> Visit:
         writes = list(_writes(cluster.writes))
     for move in found.moves:
         move.update(_move(writes, move.pop("at"), move.pop("end")))
+        if move["refused"]:
+            found.violations.append(f"{setting}: {move['refused']} writes refused by a move")
     return found
 
 
@@ -120,14 +124,15 @@ def _move(writes: list[tuple[float, float, str]], at: float, end: float) -> Samp
     """What clients saw of a move, and of as long a time at a time before it.
 
     A write counts for a move if it was under way between the wish for it and the first write of the
-    last key at the other pod; and for the time before if it began and ended there.
+    last key at the other pod; and for the time before if it began and ended in the quiet second.
     """
-    window = end - at
-    during = [write for write in writes if write[0] < end and write[1] > at]
+    window, quiet_since = end - at, at - QUIET_SECONDS / 2
+    recent = [write for write in writes if write[0] > quiet_since]
+    during = [write for write in recent if write[0] < end and write[1] > at]
     spans = []
-    for number in range(int(QUIET_SECONDS / window)):
+    for number in range(int((at - quiet_since) / window)):
         until = at - number * window
-        spans.append([w for w in writes if until - window < w[1] <= until])
+        spans.append([w for w in recent if until - window < w[1] <= until])
     longest = [max(ended - began for began, ended, _ in span) * 1e3 for span in spans if span]
     before = [(ended - began) * 1e3 for span in spans for began, ended, _ in span]
     usual = summary(before)

@@ -16,6 +16,7 @@ from tests.integration.zmq_peers import (
     Wire,
     ask,
     client,
+    command,
     error_of,
     key_of,
     message,
@@ -128,6 +129,44 @@ def test_a_frozen_pods_other_requests_wait_for_it():
         victim.thaw()
         assert peer.recv_multipart() == [b"pod-a", key, b"body"]
         assert heir.seen == []
+
+
+def heed(pod: Wire) -> list[bytes]:
+    """The next message; until it comes the pod answers whoever asks whether it lives."""
+    bodies: list[bytes] = []
+    while True:
+        flags, body = pod.frame()
+        if not flags & 4:
+            bodies.append(body)
+            if not flags & 1:
+                return bodies
+        elif body.startswith(b"\x04PING"):
+            pod.send(command(b"PONG", body[7:]))
+
+
+def test_a_silent_connection_is_made_anew_while_answers_may_yet_come_on_it():
+    pod = ByHand("pod-a")
+    with (
+        relay([pod], zmq=ONCE, health=WATCHFUL) as sidecar,
+        client(sidecar) as early,
+        client(sidecar) as late,
+        ThreadPoolExecutor() as threads,
+        pod.accept() as first,
+    ):
+        heard = threads.submit(heed, first)
+        early.send_multipart([b"key", b"early"])
+        number, *_ = heard.result(SECONDS_MAX)
+        # From here on the first connection is as one that the network swallowed.
+        with pod.accept() as second:
+            heard = threads.submit(heed, second)
+            sidecar.until_health("pod-a", "up")
+            late.send_multipart([b"key", b"late"])
+            other, *request = heard.result(SECONDS_MAX)
+            assert request == [b"", b"key", b"late"]
+            second.send(message(other, b"", b"late answer"))
+            assert late.recv_multipart() == [b"late answer"]
+            first.send(message(number, b"", b"early answer"))
+            assert early.recv_multipart() == [b"early answer"]
 
 
 def test_a_pod_that_lost_a_request_does_not_get_it_again():

@@ -176,21 +176,24 @@ class Nemesis:
         return at
 
     def _cut_off(self, pod: str) -> float:
+        at = time.monotonic()
         self._cluster.hosts.isolate(pod, self._peers(pod))
         self._heal = self._cluster.hosts.heal_all
-        return time.monotonic()
+        return at
 
     def _deafen(self, pod: str) -> float:
+        at = time.monotonic()
         for peer in self._peers(pod):
             self._cluster.hosts.cut(peer, pod)
         self._heal = self._cluster.hosts.heal_all
-        return time.monotonic()
+        return at
 
     def _silence(self, pod: str) -> float:
+        at = time.monotonic()
         for peer in self._peers(pod):
             self._cluster.hosts.cut(pod, peer)
         self._heal = self._cluster.hosts.heal_all
-        return time.monotonic()
+        return at
 
     def _late_effects(self, pod: str) -> float:
         """What the service has in hand reaches the store when another pod has long taken over."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benches.failover.blocks import FAULTS, Sample, summary
+from benches.failover.blocks import FAULTS, Sample
+from tests.soak.nemesis import summary
 
 Document = dict[str, Any]
 Table = tuple[list[str], list[list[str]]]

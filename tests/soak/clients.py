@@ -113,7 +113,8 @@ class GrpcClient(Pausing):
     """grpcio as it is, or the channel of hashroute in its place."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._call = channel.unary_unary(METHOD)
+        # grpcio's stubs know neither lists of metadata nor what a call's error carries.
+        self._call: Any = channel.unary_unary(METHOD)
 
     def send(self, write: Noted) -> None:
         """Sends a write, and returns at once."""
@@ -124,7 +125,7 @@ class GrpcClient(Pausing):
         future.add_done_callback(lambda done: self._ended(done, write))
 
     @staticmethod
-    def _ended(done: grpc.Future, write: Noted) -> None:
+    def _ended(done: Any, write: Noted) -> None:
         error = done.exception()
         if error is None:
             write.acknowledge(done.result().decode())

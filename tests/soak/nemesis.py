@@ -40,12 +40,16 @@ class Fault:
 def summary(sample: list[float]) -> dict[str, float]:
     """The median, the 99th percentile and the worst of a sample."""
     ordered = sorted(sample)
-    at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
-    return {"times": len(ordered), "p50": at(0.5), "p99": at(0.99), "worst": ordered[-1]}
+    p50, p99 = (ordered[min(len(ordered) - 1, int(p * len(ordered)))] for p in (0.5, 0.99))
+    return {"times": len(ordered), "p50": p50, "p99": p99, "worst": ordered[-1]}
 
 
 class Tail:
-    """The clients' log, followed: who wrote each key last, and when."""
+    """The clients' log, followed: who carried out the newest write of each key, and when it began.
+
+    The newest is the one that began last. An answer that a cut has held up says nothing of who
+    writes now.
+    """
 
     def __init__(self, log: Path) -> None:
         self._stream = log.open(encoding="utf-8")
@@ -72,9 +76,10 @@ class Tail:
                 return
             write, self._part = json.loads(self._part), ""
             if write["ending"] == "acknowledged":
-                self.last[write["key"]] = (write["writer"], write["ended_at"])
-                # A write that began before may have been on its way through the old writer.
-                if write["began_at"] > self._since or write["ended_at"] > self._since:
+                _, newest = self.last.get(write["key"], ("", 0.0))
+                if write["began_at"] > newest:
+                    self.last[write["key"]] = (write["writer"], write["began_at"])
+                if write["ended_at"] > self._since:
                     self._first.setdefault((write["key"], write["writer"]), write["ended_at"])
 
     def keys_of(self, pod: str) -> set[str]:

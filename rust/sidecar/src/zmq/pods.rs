@@ -196,8 +196,9 @@ impl Relay {
             LinkState::Ready { connection, .. } => {
                 let silence = connection.silence(turn.now);
                 if link.ping_at <= turn.now {
-                    let is_heard =
-                        turn.now.saturating_sub(connection.heard_at()) <= health.interval;
+                    // An answer comes right after its PING: by now it may be older than the interval.
+                    let is_heard = !connection.is_asked()
+                        || turn.now.saturating_sub(connection.heard_at()) <= health.interval;
                     connection.ping(self.shared.limits.keepalive * PING_TTL_KEEPALIVES, turn.now);
                     link.ping_at = turn.now + health.interval;
                     self.schedule(Peer::Link(key));

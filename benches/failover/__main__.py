@@ -44,9 +44,6 @@ def main() -> int:
     for table in (tables.failovers, tables.peer, tables.moves):
         print()
         _print(*table(document))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for violation in document["violations"][:20]:
         print(f"VIOLATION: {violation}")
     return 1 if document["violations"] else 0
@@ -73,7 +70,8 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         "format": FORMAT,
         "command": "python -m benches.failover --json bench-report/failover.json"
         f" --seconds {arguments.seconds:.0f} --faults {arguments.faults}",
-        "facts": {**machine_facts(), "hashroute": release()},
+        "facts": {**machine_facts(), "hashroute": release(),
+                  "load average before": f"{os.getloadavg()[0]:.2f}"},
         "faults": [], "moves": [], "peer": [], "violations": [], "loads": [], "rounds": 0,
     }  # fmt: skip
     begun, longest = time.monotonic(), 0.0
@@ -85,10 +83,12 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
             print(f"round {number + 1}: {setting}", file=sys.stderr)
             document["loads"].append(os.getloadavg()[0])
             _visit(setting, document, number, arguments)
+            if arguments.json:
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(document, indent=1) + "\n"
+                arguments.json.write_text(text, encoding="utf-8")
         document["rounds"] = number + 1
         longest = max(longest, time.monotonic() - round_begun)
-    before = document["loads"][0]
-    document["facts"]["load average before it"] = f"{before:.2f}"
     return document
 
 
@@ -97,7 +97,12 @@ def _visit(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="failover-") as directory:
         seed = arguments.seed + number
-        found = visit(setting, Path(directory), faults=arguments.faults, seed=seed)
+        try:
+            found = visit(setting, Path(directory), faults=arguments.faults, seed=seed)
+        except (RuntimeError, TimeoutError) as error:
+            # Not within a minute, or not at all: one broken visit does not end the others.
+            document["violations"].append(f"{setting}: {error}")
+            return
     for name in ("faults", "moves", "peer"):
         document[name] += [{"round": number, **sample} for sample in getattr(found, name)]
     document["violations"] += found.violations

@@ -26,6 +26,11 @@ KEY = base64.b64encode(b"bench/owner").decode()
 TTL_SECONDS_ASKED = 1
 """The least that can be asked for; etcd gives its own least if that is longer."""
 TIMEOUT_SECONDS = 60.0
+RETRY_SECONDS = 0.01
+
+
+class RefusedError(Exception):
+    """etcd has no leader at the moment, or not the lease any more."""
 
 
 class Member:
@@ -50,7 +55,7 @@ class Member:
         self._connection.request("POST", f"/v3/{path}", json.dumps(words))
         response = self._connection.getresponse()
         if response.status != http.HTTPStatus.OK:
-            raise SystemExit(f"etcd refuses {path}: {response.read().decode()}")
+            raise RefusedError(f"etcd refuses {path}: {response.read().decode()}")
         return response
 
 
@@ -58,12 +63,22 @@ def keep_alive(url: str, lease: str, ttl_seconds: int) -> None:
     """Renews the lease for as long as etcd has it."""
     member, due = Member(url), time.monotonic()
     while True:
-        answer = member.call("lease/keepalive", ID=lease)["result"]
-        if int(answer.get("TTL", 0)) <= 0:
-            print(json.dumps({"lost": lease}), flush=True)
-            return
         due = max(due + ttl_seconds / 3, time.monotonic())
         time.sleep(due - time.monotonic())
+        try:
+            answer = member.call("lease/keepalive", ID=lease)["result"]
+        except RefusedError:
+            continue
+        if int(answer.get("TTL", 0)) <= 0:
+            return
+
+
+def grant(url: str) -> tuple[str, int]:
+    """Asks for a lease, and keeps it alive; returns its id and the length that etcd gave it."""
+    granted = Member(url).call("lease/grant", TTL=TTL_SECONDS_ASKED)
+    lease, ttl = str(granted["ID"]), int(granted["TTL"])
+    threading.Thread(target=keep_alive, args=(url, lease, ttl), daemon=True).start()
+    return lease, ttl
 
 
 def acquire(member: Member, lease: str) -> int | None:
@@ -87,12 +102,18 @@ def await_deletion(url: str, revision: int) -> None:
 def main(url: str) -> None:
     """Owns the key, sooner or later, and then until it is killed."""
     member = Member(url)
-    granted = member.call("lease/grant", TTL=TTL_SECONDS_ASKED)
-    lease, ttl = granted["ID"], int(granted["TTL"])
-    threading.Thread(target=keep_alive, args=(url, lease, ttl), daemon=True).start()
-    while (revision := acquire(member, lease)) is not None:
-        print(json.dumps({"waits": True, "ttl_seconds": ttl}), flush=True)
-        await_deletion(url, revision)
+    lease, ttl = grant(url)
+    while True:
+        try:
+            revision = acquire(member, lease)
+            if revision is None:
+                break
+            print(json.dumps({"waits": True, "ttl_seconds": ttl}), flush=True)
+            await_deletion(url, revision)
+        except RefusedError:
+            # On a busy machine a renewal may be late, and then the lease is gone.
+            time.sleep(RETRY_SECONDS)
+            lease, ttl = grant(url)
     print(json.dumps({"owns_at": time.monotonic(), "ttl_seconds": ttl}), flush=True)
     threading.Event().wait()
 

@@ -64,7 +64,7 @@ def keep_alive(url: str, lease: str, ttl_seconds: int) -> None:
     member, due = Member(url), time.monotonic()
     while True:
         due = max(due + ttl_seconds / 3, time.monotonic())
-        time.sleep(due - time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
         try:
             answer = member.call("lease/keepalive", ID=lease)["result"]
         except RefusedError:

@@ -14,8 +14,9 @@ CARGO_FLAGS := --locked
 RUST_SOURCES := $(shell find rust proto -name '*.rs' -o -name Cargo.toml -o -name '*.proto') Cargo.toml Cargo.lock
 
 SOAK_SECONDS ?= 1800
+FAILOVER_SECONDS ?= 3600
 
-.PHONY: help setup packages soak simulate mutants exhaustive build demo test verify fix test-rust test-python gate bench fuzz free-threaded sanitize lock clean
+.PHONY: help setup packages soak simulate mutants exhaustive build demo test verify fix test-rust test-python gate bench failover fuzz free-threaded sanitize lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,8 +64,9 @@ SIMULATOR := $(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-s
 
 soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, then of faults on real processes, half of it on etcd
 	$(SIMULATOR) --seeds $$(( $$(date +%s) * 1000000 ))..18446744073709551615 --seconds $(SOAK_SECONDS)
-	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 ))
-	$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 2 )) --engine etcd
+	for engine in embedded etcd; do for guard in sidecar pod; do \
+		$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 4 )) --engine $$engine --guard $$guard || exit 1; \
+	done; done
 
 simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them; exits 1 if a promise breaks
 	$(SIMULATOR) --seeds 0..200000 --seconds 60
@@ -98,6 +100,10 @@ bench: build  ## every benchmark beside its peers, then the tables of docs/bench
 	$(BIN)/python -m benches.load.run --json bench-report/load.json
 	$(BIN)/python -m benches.guard --json bench-report/guard.json
 	$(BIN)/python -m benches.report
+
+failover: build packages  ## FAILOVER_SECONDS=3600 of the time to a new writer, beside etcd's own leases; then its tables
+	$(BIN)/python -m benches.failover --seconds $(FAILOVER_SECONDS) --json bench-report/failover.json
+	$(BIN)/python -m benches.report --only failover
 
 fix: setup  ## formatters and safe lint fixes
 	$(CARGO) fmt --all

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md from the figures in bench-report/.
+"""Writes the tables of docs/benchmarks.md and docs/single-writer.md from bench-report/.
 
     python -m benches.report
 
@@ -20,6 +20,7 @@ from typing import Any
 from hashroute.bench.report import readable_ns
 
 from benches import ring_tables
+from benches.failover import tables as failover_tables
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = {"test_lookup": "one lookup", "test_batch": "a key of a batch", "test_build": "build"}
@@ -29,16 +30,18 @@ def main() -> int:
     """Rewrites the tables; returns 0, or 2 if the page has no place for one of them."""
     parser = argparse.ArgumentParser(prog="python -m benches.report")
     parser.add_argument("--figures", type=Path, default=ROOT / "bench-report")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--page", type=Path, help="instead of the page that each table is on")
+    parser.add_argument("--only", choices=TABLES, help="the tables of these figures alone")
     arguments = parser.parse_args()
-    page = arguments.page.read_text(encoding="utf-8")
-    for name, tables in TABLES.items():
+    for name in [arguments.only] if arguments.only else TABLES:
+        path = arguments.page or ROOT / "docs" / PAGES.get(name, "benchmarks.md")
+        page = path.read_text(encoding="utf-8")
         figures = arguments.figures / f"{name}.json"
         if not figures.exists():
             print(f"{figures} does not exist: its tables stay as they are", file=sys.stderr)
             continue
         document = json.loads(figures.read_text(encoding="utf-8"))
-        text = "\n\n".join([_provenance(document), *tables(document)])
+        text = "\n\n".join([_provenance(document), *TABLES[name](document)])
         page, places = re.subn(
             rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)",
             lambda found, text=text: f"{found[1]}{text}\n{found[2]}",
@@ -46,9 +49,9 @@ def main() -> int:
             flags=re.DOTALL,
         )
         if places != 1:
-            print(f"{arguments.page} must have one place for {name}: {places}", file=sys.stderr)
+            print(f"{path} must have one place for {name}: {places}", file=sys.stderr)
             return 2
-    arguments.page.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
     return 0
 
 
@@ -150,6 +153,11 @@ def _relay_tables(
     return [_table(("way", *FIGURES), absolute), _table(headings, ratios)]
 
 
+def _failover_tables(document: dict[str, Any]) -> list[str]:
+    parts = (failover_tables.failovers, failover_tables.peer, failover_tables.moves)
+    return [_table(*table(document)) for table in parts]
+
+
 def _load_tables(document: dict[str, Any]) -> list[str]:
     rows = []
     for run in document["runs"]:
@@ -220,8 +228,12 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "grpc": _grpc_tables,
     "zmq": _zmq_tables,
     "load": _load_tables,
+    "failover": _failover_tables,
 }
 """What makes the tables of each file of figures."""
+
+PAGES = {"failover": "single-writer.md"}
+"""Where tables are that are not on the page of benchmarks."""
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ class SidecarSource:
     def quorum(self, timeout_seconds: float) -> tuple[str, list[str]] | None:
         """Asks for the cluster that the sidecar takes part in, and where its voters are.
 
+        None if it has none, or one on etcd: what is needed to look there it does not say.
+
         Raises:
             UnavailableError: the sidecar does not answer.
         """
@@ -166,6 +168,8 @@ class SidecarSource:
         if not answer.status.HasField("quorum"):
             return None
         figures = json.loads(answer.status.quorum)
+        if figures["engine"] != "embedded":
+            return None
         record = figures.get("record") or {}
         known = record.get("voters") or figures.get("voters") or []
         voters = [voter["address"] for voter in known]

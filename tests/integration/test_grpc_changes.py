@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -24,13 +25,24 @@ from tests.integration.processes import (
     until_true,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 RING = Ring(POD_NAMES)
+PATIENT = '[health]\ntimeout = "10s"\n'
+"""So patient that a busy machine takes no pod for dead: a call that leaves its home for that would
+be a change that no test has asked for."""
+
+
+def patient(pods: Iterable[Pod], *sections: str, **options: str) -> str:
+    """A configuration of these pods by which none is dead because it is slow."""
+    return configuration(pods, PATIENT, *sections, **options)
 
 
 @pytest.fixture
 def sidecar(shared_pods, start_sidecar):
     """A sidecar of the test's own before the shared pods, which all changes leave running."""
-    return start_sidecar(configuration(shared_pods))
+    return start_sidecar(patient(shared_pods))
 
 
 @pytest.fixture
@@ -84,7 +96,7 @@ async def test_draining_by_the_command_line_fails_no_call(sidecar):
 
 
 async def test_a_draining_pod_finishes_what_it_has(pods, start_sidecar):
-    sidecar = start_sidecar(configuration(pods))
+    sidecar = start_sidecar(patient(pods))
     key = next(key for key in KEYS if RING.owner(key) == pods[0].name)
     async with grpc.aio.insecure_channel(sidecar.address, options=UNLIMITED) as channel:
         call = channel.unary_unary("/once.Pod/Wait")(
@@ -100,7 +112,7 @@ async def test_a_draining_pod_finishes_what_it_has(pods, start_sidecar):
 
 async def test_a_drained_pod_is_restarted_without_a_failed_call(pods, start_sidecar):
     """What an operator does to upgrade a pod."""
-    sidecar = start_sidecar(configuration(pods))
+    sidecar = start_sidecar(patient(pods))
 
     def is_idle() -> bool:
         pod = next(entry for entry in sidecar.status()["pods"] if entry["id"] == pods[0].name)
@@ -211,7 +223,7 @@ async def test_a_reload_under_load_fails_no_call(sidecar, shared_pods, fourth_po
     async with Load(sidecar.address, "/once.Pod/Echo") as load:
         await load.more_answers(200)
         for members in (everyone, shared_pods, everyone[1:], everyone):
-            sidecar.write(configuration(members))
+            sidecar.write(patient(members))
             sidecar.hang_up()
             ring = Ring([pod.name for pod in members])
             await until_true(partial(has_digest, sidecar, ring.digest), "the file is in force")
@@ -224,7 +236,7 @@ async def test_a_reload_through_the_control_api_puts_new_routes_in_force(
     sidecar, control, shared_pods
 ):
     strict = '[[routes]]\nmatch = "/once.Pod/*"\nkey = ["metadata:x-client"]\n'
-    sidecar.write(configuration(shared_pods, routes=strict))
+    sidecar.write(patient(shared_pods, routes=strict))
     answer = control.Reload(control_pb2.ReloadRequest(), timeout=SECONDS_MAX)
     assert answer.applied
     with grpc.insecure_channel(sidecar.address, options=UNLIMITED) as channel:
@@ -262,7 +274,7 @@ def test_a_bad_file_is_refused_with_its_reason_and_changes_nothing(
 
 
 def test_the_address_to_listen_on_cannot_change(sidecar, control, shared_pods):
-    text = configuration(shared_pods).replace('grpc = "127.0.0.1:0"', 'grpc = "127.0.0.1:1"', 1)
+    text = patient(shared_pods).replace('grpc = "127.0.0.1:0"', 'grpc = "127.0.0.1:1"', 1)
     sidecar.write(text)
     answer = control.Reload(control_pb2.ReloadRequest(), timeout=SECONDS_MAX)
     assert not answer.applied
@@ -271,7 +283,7 @@ def test_the_address_to_listen_on_cannot_change(sidecar, control, shared_pods):
 
 
 async def test_terminating_finishes_what_is_in_flight_and_exits_0(pods, start_sidecar):
-    sidecar = start_sidecar(configuration(pods))
+    sidecar = start_sidecar(patient(pods))
     async with grpc.aio.insecure_channel(sidecar.address, options=UNLIMITED) as channel:
         call = channel.unary_unary("/once.Pod/Wait")(b"finish", timeout=SECONDS_MAX)
         stream = channel.stream_stream("/once.Pod/Chat")(timeout=SECONDS_MAX)
@@ -291,7 +303,7 @@ async def test_terminating_finishes_what_is_in_flight_and_exits_0(pods, start_si
 
 
 def test_terminating_ends_within_its_limit_whatever_is_in_flight(shared_pods, start_sidecar):
-    sidecar = start_sidecar(configuration(shared_pods, '[limits]\nshutdown_grace = "200ms"\n'))
+    sidecar = start_sidecar(patient(shared_pods, '[limits]\nshutdown_grace = "200ms"\n'))
     with grpc.insecure_channel(sidecar.address, options=UNLIMITED) as channel:
         call = channel.unary_unary("/once.Pod/Hang").future(b"for ever")
         until(

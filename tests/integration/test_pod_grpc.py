@@ -138,7 +138,7 @@ def test_the_owner_is_killed_and_its_writes_go_on_elsewhere(channel, router, pod
     # What was at the dead pod may have been carried out, and its callers were told so.
     outcomes = [dict(error.trailing_metadata()) for error in load.failed.values()]
     assert {outcome["x-hashroute-outcome"] for outcome in outcomes} <= {"unknown"}
-    assert len(load.failed) <= 4
+    assert len(load.failed) <= 4, [error.details() for error in load.failed.values()]
     check(store, load.acknowledged, unknown=load.failed)
 
 

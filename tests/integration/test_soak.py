@@ -12,9 +12,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("engine", ["embedded", "etcd"])
-def test_every_fault_leaves_one_writer_and_loses_nothing(engine: str) -> None:
-    words = ["-m", "tests.soak", "--each", "--seconds", "500", "--engine", engine]
+@pytest.mark.parametrize(
+    ("engine", "guard"), [("embedded", "sidecar"), ("embedded", "pod"), ("etcd", "pod")]
+)
+def test_every_fault_leaves_one_writer_and_loses_nothing(engine: str, guard: str) -> None:
+    words = ["-m", "tests.soak", "--each", "--seconds", "500"]
+    words += ["--engine", engine, "--guard", guard]
     trial = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
     )

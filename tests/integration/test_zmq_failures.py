@@ -16,6 +16,7 @@ from tests.integration.zmq_peers import (
     Wire,
     ask,
     client,
+    command,
     error_of,
     key_of,
     message,
@@ -128,6 +129,82 @@ def test_a_frozen_pods_other_requests_wait_for_it():
         victim.thaw()
         assert peer.recv_multipart() == [b"pod-a", key, b"body"]
         assert heir.seen == []
+
+
+def answer_ping(pod: Wire) -> list[bytes]:
+    """Answers the next question whether the pod lives; a message that comes before it instead."""
+    bodies: list[bytes] = []
+    while True:
+        flags, body = pod.frame()
+        if not flags & 4:
+            bodies.append(body)
+            if not flags & 1:
+                return bodies
+        elif body.startswith(b"\x04PING"):
+            pod.send(command(b"PONG", body[7:]))
+            return []
+
+
+def heed(pod: Wire) -> list[bytes]:
+    """The next message; until it comes the pod answers whoever asks whether it lives."""
+    while not (bodies := answer_ping(pod)):
+        pass
+    return bodies
+
+
+def test_a_pod_that_answers_while_it_is_out_of_the_view_is_up_when_it_is_back():
+    pod = ByHand("pod-a")
+    pods = [pod, Pod("pod-b")]
+    patient = {"timeout_ms": 1_500}
+    with (
+        relay(pods, zmq=ONCE, health=patient) as sidecar,
+        client(sidecar) as peer,
+        ThreadPoolExecutor() as threads,
+        pod.accept() as connection,
+    ):
+        heard = threads.submit(heed, connection)
+        peer.send_multipart([key_of("pod-a", pods), b"body"])
+        number, *_ = heard.result(SECONDS_MAX)
+        sidecar.until_health("pod-a", "down")
+        entry = sidecar.settings["view"]["pods"][0]
+        # The request that it has keeps the connection.
+        entry["state"] = "down"
+        sidecar.apply(sidecar.settings)
+        for _ in range(int(patient["timeout_ms"] / 50) + 5):
+            answer_ping(connection)
+        entry["state"] = "active"
+        sidecar.apply(sidecar.settings)
+        for _ in range(3):
+            answer_ping(connection)
+        # It answers no more of them: what it did answer is enough.
+        sidecar.until_health("pod-a", "up")
+        connection.send(message(number, b"", b"answer"))
+        assert peer.recv_multipart() == [b"answer"]
+
+
+def test_a_silent_connection_is_made_anew_while_answers_may_yet_come_on_it():
+    pod = ByHand("pod-a")
+    with (
+        relay([pod], zmq=ONCE, health=WATCHFUL) as sidecar,
+        client(sidecar) as early,
+        client(sidecar) as late,
+        ThreadPoolExecutor() as threads,
+        pod.accept() as first,
+    ):
+        heard = threads.submit(heed, first)
+        early.send_multipart([b"key", b"early"])
+        number, *_ = heard.result(SECONDS_MAX)
+        # From here on the first connection is as one that the network swallowed.
+        with pod.accept() as second:
+            heard = threads.submit(heed, second)
+            sidecar.until_health("pod-a", "up")
+            late.send_multipart([b"key", b"late"])
+            other, *request = heard.result(SECONDS_MAX)
+            assert request == [b"", b"key", b"late"]
+            second.send(message(other, b"", b"late answer"))
+            assert late.recv_multipart() == [b"late answer"]
+            first.send(message(number, b"", b"early answer"))
+            assert early.recv_multipart() == [b"early answer"]
 
 
 def test_a_pod_that_lost_a_request_does_not_get_it_again():

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.soak.cluster import HOSTS, Cluster, Trial
+from tests.soak.cluster import HOSTS, Cluster, Trial, busy
 from tests.soak.history import Verdict, judge, read_effects, read_owners, read_writes
 from tests.soak.hosts import Hosts, become_root
-from tests.soak.nemesis import Fault, Nemesis
+from tests.soak.nemesis import Fault, Nemesis, summary
 
 
 def main() -> int:
@@ -31,19 +31,12 @@ def main() -> int:
         return 2
     trial = Trial(
         engine=arguments.engine, lease=arguments.lease, priority=arguments.priority,
+        guard=arguments.guard,
     )  # fmt: skip
-    spinners = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.busy)
-    ]
-    try:
-        with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-            place = arguments.keep or Path(directory)
-            place.mkdir(parents=True, exist_ok=True)
-            faults, verdict = run(trial, place, arguments)
-    finally:
-        for spinner in spinners:
-            spinner.kill()
-            spinner.wait()
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory, busy(arguments.busy):
+        place = arguments.keep or Path(directory)
+        place.mkdir(parents=True, exist_ok=True)
+        faults, verdict = run(trial, place, arguments)
     report(trial, faults, verdict, arguments)
     return 0 if verdict.held else 1
 
@@ -64,6 +57,8 @@ def run(trial: Trial, place: Path, arguments: argparse.Namespace) -> tuple[list[
             kind = kinds.pop(0) if arguments.each else (arguments.fault or None)
             fault = nemesis.strike(kind)
             faults.append(fault)
+            with (place / "faults.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(fault)) + "\n")
             failovers += fault.is_failover
             took = f"{fault.resumed_after * 1e3:7.0f} ms"
             print(f"{len(faults):4d}  {fault.pod}  {fault.kind:40s} {took}", flush=True)
@@ -99,19 +94,13 @@ def report(
     print(f"{len(verdict.violations)} violations")
     if arguments.report:
         document = {
-            "engine": trial.engine, "lease": trial.lease, "priority": trial.priority,
-            "busy": arguments.busy, "seed": arguments.seed, "faults": len(faults),
-            "failovers": failovers, "effects": verdict.effects, "fenced": verdict.fenced,
-            "writes": dict(verdict.endings), "violations": verdict.violations, "ms": figures,
+            "engine": trial.engine, "guard": trial.guard, "lease": trial.lease,
+            "priority": trial.priority, "busy": arguments.busy, "seed": arguments.seed,
+            "faults": len(faults), "failovers": failovers, "effects": verdict.effects,
+            "fenced": verdict.fenced, "writes": dict(verdict.endings),
+            "violations": verdict.violations, "ms": figures,
         }  # fmt: skip
         arguments.report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def summary(sample: list[float]) -> dict[str, float]:
-    """The median, the 99th percentile and the worst of a sample."""
-    ordered = sorted(sample)
-    at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
-    return {"times": len(ordered), "p50": at(0.5), "p99": at(0.99), "worst": ordered[-1]}
 
 
 def _arguments() -> argparse.Namespace:
@@ -122,6 +111,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fault", help="this kind of fault alone")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=["embedded", "etcd"], default="embedded")
+    parser.add_argument(
+        "--guard", choices=["sidecar", "pod"], default="sidecar",
+        help="what guards a pod: a sidecar in front of a service over gRPC, or the service itself, "
+        "over gRPC and ZeroMQ",
+    )  # fmt: skip
     parser.add_argument("--lease", default="default", help="default, tight or slow")
     parser.add_argument("--priority", choices=["realtime", "ordinary"], default="realtime")
     parser.add_argument("--busy", type=int, default=0, help="so many busy processes beside it")

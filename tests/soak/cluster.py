@@ -1,9 +1,10 @@
 """The cluster under trial: two pods with a sidecar each, a witness, a router, and the store.
 
 ``pod-a`` and ``pod-b`` each run a service and ``hashroute proxy`` in front of it, which votes and
-holds the pod's lease; ``witness`` runs ``hashroute voter``; ``client`` runs a router and the
-writers; ``store`` runs the store. With the engine on etcd, the three hosts of the voters run a
-member of etcd each, and nobody of ours votes.
+holds the pod's lease (the guard ``sidecar``), or a service that does so itself (the guard ``pod``);
+``witness`` runs ``hashroute voter``; ``client`` runs a router and the writers; ``store`` runs the
+store. With the engine on etcd, the three hosts of the voters run a member of etcd each, and nobody
+of ours votes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.soak.hosts import Hosts
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
 PODS = ("pod-a", "pod-b")
 VOTERS = (*PODS, "witness")
 HOSTS = (*VOTERS, "client", "store")
+ON_CLIENT = ("writers", "recorder", "moves")
+"""Programs of the trial itself that run beside the router."""
+
 SECONDS_MAX = 60.0
 """Longer than anything takes; it only bounds a trial that has failed."""
 
 POLL_SECONDS = 0.005
 
 Engine = Literal["embedded", "etcd"]
+Guard = Literal["sidecar", "pod"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,23 @@ class Trial:
     engine: Engine = "embedded"
     lease: str = "default"
     priority: str = "realtime"
+    guard: Guard = "sidecar"
     keys: int = 16
+    kinds: tuple[str, ...] = ()
+    """The kinds of clients that write, if not all that can: :attr:`writers`."""
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The kinds of clients that write, of :data:`tests.soak.clients.KINDS`.
+
+        A sidecar cannot tell a ZeroMQ service the term of a write, so what it guards is written
+        over gRPC alone. Clients without a router follow voters of ours, and on etcd there are none.
+        """
+        if self.kinds:
+            return self.kinds
+        transports = ("grpc",) if self.guard == "sidecar" else ("grpc", "zmq")
+        direct = tuple(f"direct-{it}" for it in transports)
+        return transports + direct if self.engine == "embedded" else transports
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:
@@ -56,6 +78,18 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_M
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(POLL_SECONDS)  # poll
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes beside the trial that do nothing but take processor time."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
 
 
 @dataclass
@@ -79,10 +113,10 @@ class Cluster:
         return cluster
 
     def _start(self) -> None:
-        store = f"{self.hosts['store'].address}:7000"
-        self._python("store", "tests.soak.store", store, str(self.effects))
-        for pod in PODS:
-            self.start_service(pod)
+        self._python("store", "tests.soak.store", self._store_address, str(self.effects))
+        if self.trial.guard == "sidecar":
+            for pod in PODS:
+                self.start_service(pod)
         if self.trial.engine == "etcd":
             for name in VOTERS:
                 self._start_etcd(name)
@@ -91,11 +125,11 @@ class Cluster:
             self.start_node(name)
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
-        self._python("recorder", "tests.soak.recorder", str(self._file("client")), str(self.owners))
-        router = "127.0.0.1:9000"
-        self._python(
-            "writers", "tests.soak.writers", router, str(self.writes), str(self.trial.keys)
-        )
+        client = str(self._file("client"))
+        self._python("recorder", "tests.soak.recorder", client, str(self.owners))
+        self._python("moves", "tests.soak.moves", client)
+        keys = str(self.trial.keys)
+        self._python("writers", "tests.soak.writers", str(self.writes), keys, *self.trial.writers)
 
     @property
     def effects(self) -> Path:
@@ -152,15 +186,28 @@ class Cluster:
                 raise RuntimeError(f"hashroute {' '.join(words)}: {done.stderr or done.stdout}")
             time.sleep(POLL_SECONDS)  # poll
 
+    @property
+    def _store_address(self) -> str:
+        return f"{self.hosts['store'].address}:7000"
+
     def start_service(self, pod: str) -> None:
         """Starts the service of a pod, which its sidecar stands in front of."""
-        store = f"{self.hosts['store'].address}:7000"
-        name = f"service-{pod}"
-        self._python(name, "tests.soak.service", pod, "127.0.0.1:50051", store, host=pod)
+        arguments = (pod, "127.0.0.1:50051", self._store_address)
+        self._python(f"service-{pod}", "tests.soak.service", *arguments, host=pod)
 
     def start_node(self, name: str) -> None:
-        """Starts the sidecar, the witness or the router of a host; returns when it listens."""
+        """Starts what a host has of the cluster; returns when it listens.
+
+        That is the sidecar of a pod or the service that stands in its place, the witness, or the
+        router.
+        """
         if name == "witness" and self.trial.engine == "etcd":
+            return
+        if name in PODS and self.trial.guard == "pod":
+            address = self.hosts[name].address
+            listen = (f"{address}:9100", f"tcp://{address}:9101")
+            arguments = (str(self._file(name)), name, *listen, self._store_address)
+            self._python(name, "tests.soak.member", *arguments)
             return
         verb = "voter" if name == "witness" else "proxy"
         ready = self.directory / f"{name}.ready"
@@ -177,6 +224,18 @@ class Cluster:
         process.send_signal(number)
         if number == signal.SIGKILL:
             process.wait(SECONDS_MAX)
+
+    def drain(self, pod: str) -> float:
+        """Lets a pod hand over all that it writes, and returns when that was asked for first."""
+        moves = self.processes["moves"]
+        assert moves.stdin is not None
+        assert moves.stdout is not None
+        moves.stdin.write(f"{pod}\n".encode())
+        moves.stdin.flush()
+        line = moves.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{pod} was not drained: see {self._log('moves')}")
+        return float(json.loads(line)["asked_at"])
 
     def end_writers(self) -> None:
         """Lets the clients finish."""
@@ -200,7 +259,7 @@ class Cluster:
         return self.processes[name].poll() is not None
 
     def _python(self, name: str, module: str, *arguments: str, host: str | None = None) -> None:
-        place = host or {"writers": "client", "recorder": "client"}.get(name, name)
+        place = host or ("client" if name in ON_CLIENT else name)
         process = self._run(name, [sys.executable, "-m", module, *arguments], host=place)
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
@@ -209,7 +268,10 @@ class Cluster:
     def _run(self, name: str, words: Sequence[str], *, host: str) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
-                self.hosts[host].command(words), stdout=subprocess.PIPE, stderr=log
+                self.hosts[host].command(words),
+                stdin=subprocess.PIPE if name == "moves" else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         self.processes[name] = process
         return process
@@ -236,15 +298,21 @@ class Cluster:
 
     def _configure(self, name: str) -> None:
         at = {host: self.hosts[host].address for host in HOSTS}
+        has_guards = self.trial.guard == "sidecar"
         tables = ['[listen]\ncontrol = "127.0.0.1:9003"']
         if name == "client":
-            tables = ['[listen]\ngrpc = "127.0.0.1:9000"\ncontrol = "127.0.0.1:9003"']
-        if name == "witness":
+            tables[0] += '\ngrpc = "127.0.0.1:9000"'
+            tables[0] += "" if has_guards else '\nzmq = "tcp://127.0.0.1:9001"'
+        if name == "witness" or (name in PODS and not has_guards):
             tables = []
-        tables += [f'[pods.{pod}]\ngrpc = "{at[pod]}:9100"' for pod in PODS]
+        for pod in PODS:
+            zmq = "" if has_guards else f'\nzmq = "tcp://{at[pod]}:9101"'
+            tables.append(f'[pods.{pod}]\ngrpc = "{at[pod]}:9100"{zmq}')
         tables.append(self._quorum(name))
-        if name in PODS:
+        if name in PODS and has_guards:
             tables.append(f'[guard]\ngrpc = "{at[name]}:9100"\ngrpc_service = "127.0.0.1:50051"')
+        if name == "client" and not has_guards:
+            tables.append("[zmq]\nwrite = true")
         if name != "witness":
             tables.append(
                 '[[routes]]\nmatch = "/soak.Service/*"\n'

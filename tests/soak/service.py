@@ -47,14 +47,16 @@ class StoreClient:
         self._idle.put(stream)
 
 
-class _Handler(grpc.GenericRpcHandler):
+class Methods(grpc.GenericRpcHandler):
+    """``Write``: the value is in the request; slot and term come with the admission."""
+
     def __init__(self, name: str, store: StoreClient) -> None:
         self._name = name
         self._store = store
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         if handler_call_details.method != METHOD:
             return None
         return grpc.unary_unary_rpc_method_handler(self._write)
@@ -75,7 +77,7 @@ class _Handler(grpc.GenericRpcHandler):
 def main(name: str, address: str, store: str) -> None:
     """Serves until it is ended."""
     server = grpc.server(futures.ThreadPoolExecutor(32))
-    server.add_generic_rpc_handlers((_Handler(name, StoreClient(store)),))
+    server.add_generic_rpc_handlers((Methods(name, StoreClient(store)),))
     if server.add_insecure_port(address) == 0:
         raise SystemExit(f"{address} cannot be listened on")
     server.start()

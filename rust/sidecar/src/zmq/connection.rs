@@ -104,6 +104,11 @@ impl Connection {
         self.writable |= event.is_writable();
     }
 
+    /// Whether the peer's host has taken the connection up.
+    pub(super) fn is_established(&self) -> bool {
+        self.writable || self.readable || self.outbox.written() > 0
+    }
+
     /// Whether messages may be exchanged.
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.stage, Stage::Ready(_))

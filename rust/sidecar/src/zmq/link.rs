@@ -17,6 +17,9 @@ pub(super) struct Link {
     pub(super) index: Option<PodIndex>,
     /// Whether it is to be kept up; else it finishes what it has.
     pub(super) is_wanted: bool,
+    /// Whether another link to the same pod has taken its place, and it stays only for the answers
+    /// that may yet come.
+    pub(super) is_superseded: bool,
     pub(super) state: LinkState,
     /// Requests that wait for the handshake.
     pub(super) waiting: Vec<RequestId>,
@@ -80,6 +83,7 @@ impl Link {
             address,
             index: None,
             is_wanted: true,
+            is_superseded: false,
             state: LinkState::Broken { retry_at: Duration::ZERO },
             waiting: Vec::new(),
             in_flight: 0,
@@ -87,6 +91,15 @@ impl Link {
             ping_at: Duration::ZERO,
             backoff: BACKOFF_MIN,
         }
+    }
+
+    /// Makes the link that takes this one's place at its pod; this one finishes what it has.
+    pub(super) fn supersede(&mut self) -> Self {
+        let mut next = Self::new(self.pod.clone(), self.address.clone());
+        next.index = self.index.take();
+        self.is_wanted = false;
+        self.is_superseded = true;
+        next
     }
 
     /// Says what to do with a request at `now`; `patience` is how long a connection may take.
@@ -200,6 +213,20 @@ mod tests {
             waits.push(retry_at.as_millis());
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 500, 500]);
+    }
+
+    #[test]
+    fn a_link_that_was_superseded_is_finished_when_it_has_nothing_in_flight() {
+        let mut link = link();
+        link.index = Some(PodIndex::new(3));
+        link.in_flight = 1;
+        let next = link.supersede();
+        assert_eq!((link.index, next.index), (None, Some(PodIndex::new(3))));
+        assert_eq!((&next.pod, &next.address), (&link.pod, &link.address));
+        assert!(next.is_wanted && !next.is_superseded && !link.is_wanted && link.is_superseded);
+        assert!(!link.is_finished(), "an answer may yet come");
+        link.in_flight = 0;
+        assert!(link.is_finished());
     }
 
     #[test]

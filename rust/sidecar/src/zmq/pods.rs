@@ -57,7 +57,11 @@ impl Relay {
             let known = self
                 .links
                 .iter()
-                .find(|(_, link)| link.pod.as_ref() == Some(&pod.id) && link.address == address)
+                .find(|(_, link)| {
+                    link.pod.as_ref() == Some(&pod.id)
+                        && link.address == address
+                        && !link.is_superseded
+                })
                 .map(|(key, _)| key);
             let key = known.unwrap_or_else(|| {
                 self.links.insert(Link::new(Some(pod.id.clone()), address.to_owned()))
@@ -167,6 +171,7 @@ impl Relay {
     fn tend_link(&mut self, turn: Turn<'_>, key: usize, late: Duration, resolver: &Resolver) {
         let health = &turn.routing.rules.health;
         let Some(link) = self.links.get_mut(key) else { return };
+        let was_silent = link.is_silent;
         match &mut link.state {
             LinkState::Broken { retry_at } => {
                 if *retry_at <= turn.now
@@ -178,7 +183,10 @@ impl Relay {
             }
             LinkState::Resolving { since } | LinkState::Connecting { since, .. } => {
                 let waited = turn.now.saturating_sub(*since);
-                if waited >= self.shared.limits.handshake_timeout {
+                let is_connecting = link.connection().is_some_and(|it| !it.is_established());
+                let is_unheard = is_connecting && waited >= health.timeout * CONNECT_TIMEOUTS;
+                // What the network lost meanwhile the system would send again only much later.
+                if is_unheard || waited >= self.shared.limits.handshake_timeout {
                     self.lose(turn, key, Event::ConnectionRefused);
                 } else if waited >= health.timeout {
                     self.fail_waiting(turn, key);
@@ -188,8 +196,9 @@ impl Relay {
             LinkState::Ready { connection, .. } => {
                 let silence = connection.silence(turn.now);
                 if link.ping_at <= turn.now {
-                    let is_heard =
-                        turn.now.saturating_sub(connection.heard_at()) <= health.interval;
+                    // An answer comes right after its PING: by now it may be older than the interval.
+                    let is_heard = !connection.is_asked()
+                        || turn.now.saturating_sub(connection.heard_at()) <= health.interval;
                     connection.ping(self.shared.limits.keepalive * PING_TTL_KEEPALIVES, turn.now);
                     link.ping_at = turn.now + health.interval;
                     self.schedule(Peer::Link(key));
@@ -197,9 +206,8 @@ impl Relay {
                         self.recovered(turn, key);
                     }
                 }
-                if silence >= GIVE_UP_AFTER.max(health.timeout * 10) && self.is_idle(key) {
-                    // The host may have gone without a word, and come back since: only a new connection can tell.
-                    self.lose(turn, key, Event::ConnectionLost);
+                if was_silent && silence >= GIVE_UP_AFTER.max(health.timeout * 10) {
+                    self.give_up(turn, key);
                 } else if silence >= health.timeout {
                     self.found_silent(turn, key, late);
                 }
@@ -207,8 +215,20 @@ impl Relay {
         }
     }
 
-    fn is_idle(&self, key: usize) -> bool {
-        self.links.get(key).is_some_and(|link| link.in_flight == 0)
+    /// The host may have gone without a word, and come back since: only a new connection can tell.
+    ///
+    /// The old one stays for as long as somebody waits for an answer on it.
+    fn give_up(&mut self, turn: Turn<'_>, key: usize) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.in_flight == 0 {
+            self.lose(turn, key, Event::ConnectionLost);
+        } else if let Some(index) = link.index {
+            let next = link.supersede();
+            let next = self.links.insert(next);
+            if let Some(place) = self.by_pod.get_mut(index.as_usize()) {
+                *place = Some(next);
+            }
+        }
     }
 
     /// The pod answers: it may have its requests again.
@@ -326,5 +346,7 @@ const COMMAND_BYTES_MAX: usize = 8 * 1024;
 const TEND_INTERVAL_MAX: Duration = Duration::from_millis(50);
 /// A peer may hang up if it hears nothing from us for this many keepalives.
 pub(super) const PING_TTL_KEEPALIVES: u32 = 3;
-/// A connection without a sign of life and without requests is made anew after this.
+/// A connection that the host does not take up within so many times `health.timeout` is tried anew.
+const CONNECT_TIMEOUTS: u32 = 2;
+/// A connection without a sign of life is made anew after this.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);

@@ -82,9 +82,10 @@ impl EtcdOperator {
     pub(crate) async fn describe(&self) -> Result<Description, CallError> {
         let address = self.address.clone();
         let failed = |error: ChangeFailed| {
-            let reason = match error {
-                ChangeFailed::Unreachable { reason } => reason,
-                other => other.to_string(),
+            let reason = if let ChangeFailed::Unreachable { reason } = error {
+                reason
+            } else {
+                error.to_string()
             };
             CallError { address: address.clone(), reason }
         };

@@ -22,7 +22,7 @@ fn a_search_finds_the_planted_bugs_within_its_bounds_and_tells_the_way() {
     let bounds =
         |faults, request, bug| Bounds { faults, request, bug: Some(bug), ..Bounds::default() };
     let cases = [
-        // One pod joins after the other already shows some.
+        // The joins at the start show it already.
         (0, Request::Nothing, Bug::ChosenByOne, Invariant::OneRecord),
         (0, Request::Drain, Bug::ReleaseIgnored, Invariant::OneWriter),
         (1, Request::Nothing, Bug::GuardsDroppedAtInstall, Invariant::VotesAndGrants),

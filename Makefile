@@ -22,8 +22,8 @@ help:  ## list the verbs
 
 setup: $(SETUP)  ## virtual environment with the locked dependencies
 
-packages:  ## what the tests need from the system: etcd, ip and unshare (Debian's packages)
-	tools/packages.sh etcd:etcd-server ip:iproute2 unshare:util-linux
+packages:  ## what the tests need from the system: etcd, memcached, ip and unshare (Debian's packages)
+	tools/packages.sh etcd:etcd-server memcached:memcached ip:iproute2 unshare:util-linux
 
 $(SETUP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

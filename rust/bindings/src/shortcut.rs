@@ -1,4 +1,4 @@
-//! The short way into `Ring.owner`, and the only file of this crate with `unsafe`.
+//! The short ways into `Ring.owner` and through a list of keys.
 //!
 //! PyO3 binds every method by the calling convention that also takes keywords, and parses its
 //! arguments into a buffer. A lookup has one positional argument and takes less time than that, so
@@ -12,7 +12,7 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyType};
+use pyo3::types::{PyInt, PyList, PyType};
 
 use crate::keys::with_plain_bytes;
 use crate::ring::Ring;
@@ -82,6 +82,36 @@ fn owner_of_any(ring: &Bound<'_, Ring>, key: &Bound<'_, PyAny>) -> *mut ffi::PyO
                 ffi::PyErr_BadInternalCall();
                 ptr::null_mut()
             }
+        }
+    }
+}
+
+/// Whether threads run Python code at the same time: objects of such a CPython are larger, since
+/// they know the thread that made them.
+const IS_FREE_THREADED: bool = size_of::<ffi::PyObject>() > 2 * size_of::<usize>();
+
+/// Adds the owners of `keys` to `owners`, up to the first key that is not plain. Under the
+/// interpreter lock nobody can change the list meanwhile, so it is read where it is; without the
+/// lock it must be copied first, and this adds nothing.
+pub(crate) fn owners_while_plain(
+    ring: &hashroute_core::Ring,
+    keys: &Bound<'_, PyList>,
+    owners: &mut Vec<u16>,
+) {
+    if IS_FREE_THREADED {
+        return;
+    }
+    for place in 0..keys.len() {
+        let Ok(place) = ffi::Py_ssize_t::try_from(place) else { return };
+        // SAFETY: nothing in this loop runs Python code or gives the interpreter lock up before it
+        // ends, so the list keeps its length and its items, and `place` is below its length.
+        let key = unsafe {
+            let key = ffi::PyList_GetItem(keys.as_ptr(), place);
+            Borrowed::from_ptr(keys.py(), key)
+        };
+        match with_plain_bytes(&key, |bytes| ring.owner_of_key(bytes).get()) {
+            Some(owner) => owners.push(owner),
+            None => return,
         }
     }
 }

@@ -165,19 +165,30 @@ fn owner(ring: &Ring, key: &[u8]) -> u16 {
     ring.owner_of_key(key).get()
 }
 
-/// A text without the zero bytes at its end. Sixteen bytes are looked at together: a text says
+/// A text without the zero bytes at its end. Many bytes are looked at together: a text says
 /// nothing about the length of the next, so a branch for each byte would often be guessed wrongly.
 fn unpadded(text: &[u8]) -> &[u8] {
     let mut end = text;
     while let Some((before, last)) = end.split_last_chunk::<16>() {
-        let padding = u128::from_le_bytes(*last).leading_zeros() / u8::BITS;
-        if padding < 16 {
-            return end.get(..end.len() - padding as usize).unwrap_or(end);
+        if let Some(zeros) = zeros_at_end(u128::from_le_bytes(*last)) {
+            return end.get(..end.len() - zeros).unwrap_or(end);
+        }
+        end = before;
+    }
+    if let Some((before, last)) = end.split_last_chunk::<8>() {
+        // Shifted by eight bytes, so that only zeros are added at the front.
+        if let Some(zeros) = zeros_at_end(u128::from(u64::from_le_bytes(*last)) << 64) {
+            return end.get(..end.len() - zeros).unwrap_or(end);
         }
         end = before;
     }
     let length = end.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     end.get(..length).unwrap_or(end)
+}
+
+/// How many zero bytes there are above the highest byte that is not zero, unless all are.
+fn zeros_at_end(bytes: u128) -> Option<usize> {
+    (bytes != 0).then(|| bytes.leading_zeros() as usize / 8)
 }
 
 fn shown(keys: &Bound<'_, PyAny>) -> String {

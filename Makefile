@@ -23,8 +23,8 @@ help:  ## list the verbs
 
 setup: $(SETUP)  ## virtual environment with the locked dependencies
 
-packages:  ## what the tests need from the system: etcd, ip, openssl and unshare (Debian's packages)
-	tools/packages.sh etcd:etcd-server ip:iproute2 openssl:openssl unshare:util-linux
+packages:  ## what the tests need from the system: etcd, memcached, ip, openssl and unshare (Debian's packages)
+	tools/packages.sh etcd:etcd-server memcached:memcached ip:iproute2 openssl:openssl unshare:util-linux
 
 $(SETUP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from hashroute import Ring
 from hashroute.bench import CONTENDERS, Contender
 from hashroute.bench.suite import KEY_COUNT, pod_ids, random_keys
 
@@ -44,12 +46,38 @@ NOOPS = (
     ),
 )
 
+# What a batch cannot do without: its bytes in and its indices out, and one load for each key. No
+# floor hashes; the hash alone stands beside the lookup in what `benches.ring` measures.
+BATCH_FLOORS = (
+    Contender(
+        name="S16 array to uint16 by NumPy: memory alone",
+        distribution=None,
+        is_floor=True,
+        keys=lambda keys: np.array(keys, dtype="S16").view(np.uint64)[::2],
+        batch=lambda _pods: lambda halves: halves.astype(np.uint16),
+    ),
+    Contender(
+        name="uint64 array to uint16 by NumPy: memory alone",
+        distribution=None,
+        is_floor=True,
+        keys=lambda keys: np.array([int(key, 16) for key in keys], dtype=np.uint64),
+        batch=lambda _pods: lambda numbers: numbers.astype(np.uint16),
+    ),
+    Contender(
+        name="slots known, one load each by NumPy",
+        distribution=None,
+        is_floor=True,
+        keys=lambda keys: np.array([int(key, 16) >> 48 for key in keys], dtype=np.intp),
+        batch=lambda pods: Ring(pods).table.take,
+    ),
+)
+
 
 def having(operation: str) -> list[Any]:
     """Returns the contenders that have `operation`, as parameters named for the report."""
     return [
         pytest.param(contender, id=contender.name)
-        for contender in (*CONTENDERS, *NOOPS)
+        for contender in (*CONTENDERS, *NOOPS, *BATCH_FLOORS)
         if getattr(contender, operation) is not None
         and (contender.version is not None or contender.name not in OPTIONAL)
     ]

@@ -21,7 +21,6 @@ __all__ = ["Key", "Move", "Plan", "Pod", "PodState", "Pods", "Ring", "Step"]
 PodState = Literal["joining", "active", "draining", "down"]
 """``joining`` and ``active`` pods own slots; ``draining`` and ``down`` ones own none."""
 
-OWNING_STATES = frozenset({"joining", "active"})
 SLOTS_DEFAULT = 65_536
 EPSILON_DEFAULT = 0.05
 # One step then moves 1.6 % of the default slots: small beside what a pod's cache can absorb.
@@ -220,38 +219,14 @@ class Ring(NativeRing):
         """
         if not isinstance(to, Ring):
             raise ArgumentTypeError(f"to must be the Ring to arrive at, not {type(to).__name__}")
-        without = self._without_failed(to)
-        if without is None:
-            whole = self.plan_to(to, slots_per_step, warm_up_steps)
-            parts = [whole]
-        else:
-            whole = self.plan_to(to, None, 1)
-            parts = [
-                self.plan_to(without, None, 1),
-                without.plan_to(to, slots_per_step, warm_up_steps),
-            ]
+        plan = self.plan_to(to, slots_per_step, warm_up_steps)
         return Plan(
-            steps=tuple(
-                Step(tuple(map(Move._make, moves))) for part in parts for moves in part.steps()
-            ),
-            moved_slots=whole.moved_slots,
-            least_slots=whole.least_slots,
+            steps=tuple(Step(tuple(map(Move._make, moves))) for moves in plan.steps()),
+            moved_slots=plan.moved_slots,
+            least_slots=plan.least_slots,
             digest_before=self.digest,
             digest_after=to.digest,
         )
-
-    def _without_failed(self, to: Ring) -> NativeRing | None:
-        """Returns this ring with the pods down that failed on the way to ``to``, if any did."""
-        owned = self.shares()
-        failed = {pod.id for pod in to.pods if pod.state == "down" and owned.get(pod.id)}
-        if not failed:
-            return None
-        if all(pod.id in failed for pod in self.pods if pod.state in OWNING_STATES):
-            return to  # Nobody is left to take anything over but those who are new.
-        view = self.view
-        for pod in failed:
-            view = view.with_state(pod, "down")
-        return NativeRing(view, self)
 
     @classmethod
     def _of(cls, view: View, before: Ring | None = None) -> Self:

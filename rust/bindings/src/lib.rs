@@ -10,6 +10,7 @@ mod catalogue;
 mod error_reply;
 mod failure;
 mod keys;
+mod lanes;
 mod node;
 mod operator;
 mod plan;

@@ -1,4 +1,4 @@
-//! The short way into `Ring.owner`, and the only file of this crate with `unsafe`.
+//! The short ways into `Ring.owner` and through a list of keys.
 //!
 //! PyO3 binds every method by the calling convention that also takes keywords, and parses its
 //! arguments into a buffer. A lookup has one positional argument and takes less time than that, so
@@ -12,7 +12,7 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyType};
+use pyo3::types::{PyInt, PyList, PyType};
 
 use crate::keys::with_plain_bytes;
 use crate::ring::Ring;
@@ -84,6 +84,64 @@ fn owner_of_any(ring: &Bound<'_, Ring>, key: &Bound<'_, PyAny>) -> *mut ffi::PyO
             }
         }
     }
+}
+
+/// Whether threads run Python code at the same time: objects of such a CPython are larger, since
+/// they know the thread that made them.
+const IS_FREE_THREADED: bool = size_of::<ffi::PyObject>() > 2 * size_of::<usize>();
+
+/// How many keys of a list are asked of memory before the first of them is read.
+const BLOCK: usize = 32;
+
+/// Adds the owners of `keys` to `owners`, up to the first key that is not plain. Under the
+/// interpreter lock nobody can change the list meanwhile, so it is read where it is; without the
+/// lock it must be copied first, and this adds nothing.
+pub(crate) fn owners_while_plain(
+    ring: &hashroute_core::Ring,
+    keys: &Bound<'_, PyList>,
+    owners: &mut Vec<u16>,
+) {
+    if IS_FREE_THREADED {
+        return;
+    }
+    let count = keys.len();
+    let mut block = [ptr::null_mut(); BLOCK];
+    for first in (0..count).step_by(BLOCK) {
+        let places = first..count.min(first.saturating_add(BLOCK));
+        for (key, place) in block.iter_mut().zip(places.clone()) {
+            let Ok(place) = ffi::Py_ssize_t::try_from(place) else { return };
+            // SAFETY: `keys` is a list, and `place` is below its length.
+            *key = unsafe { ffi::PyList_GetItem(keys.as_ptr(), place) };
+            fetch(*key);
+        }
+        for key in block.iter().take(places.len()) {
+            // SAFETY: nothing in these loops runs Python code or gives the interpreter lock up
+            // before they end, so the list keeps its length and its items.
+            let key = unsafe { Borrowed::from_ptr(keys.py(), *key) };
+            match with_plain_bytes(&key, |bytes| ring.owner_of_key(bytes).get()) {
+                Some(owner) => owners.push(owner),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Asks memory for a key: a short text lies behind its head, in the same line or the next. The keys
+/// of a long list lie anywhere, and waiting for one after the other takes longer than their hashes.
+#[inline]
+fn fetch(key: *mut ffi::PyObject) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = key.cast::<i8>();
+        // SAFETY: a hint, which reads nothing and is ignored for an address that is none.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line);
+            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = key;
 }
 
 /// The value of `number`, if it lies in -2**63 .. 2**63-1. PyO3's own conversion asks the

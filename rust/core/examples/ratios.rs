@@ -1,5 +1,5 @@
 //! What the ring's work costs beside what must be done anyway, as ratios of CPU time: a lookup by
-//! the hash and one load, a build and one change by Maglev's full build, a pod of a preference list
+//! the hash and one load (of 8 bytes by the hash alone), a build and one change by Maglev's full build, a pod of a preference list
 //! by the owner. The two sides of a ratio take turns, so another load on the machine slows both.
 //! `cargo run --release -p hashroute-core --example ratios -- [rounds] [--json]`; needs Linux.
 #![allow(clippy::print_stdout, reason = "this program's work is to print")]
@@ -142,20 +142,27 @@ fn lookups(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
             key
         })
         .collect();
+    let numbers: Vec<[u8; 8]> = (0..KEYS).map(u64::to_le_bytes).collect();
     let ring = ring(pods)?;
     // The same size and contents, found without a ring.
     let table = ring.owners().to_vec();
-    let row = compare(
-        (pods, rounds, KEYS * PASSES),
+    let size = (pods, rounds, KEYS * PASSES);
+    let texts = compare(
+        size,
         ("lookup", || (0..PASSES).map(|_| owners(&ring, &keys)).sum()),
         ("hash and one load", || (0..PASSES).map(|_| loads(&table, &keys)).sum()),
     )?;
-    Ok(vec![row])
+    let integers = compare(
+        size,
+        ("lookup of 8 bytes", || (0..PASSES).map(|_| owners(&ring, &numbers)).sum()),
+        ("hash of 8 bytes", || (0..PASSES).map(|_| hashes(&numbers)).sum()),
+    )?;
+    Ok(vec![texts, integers])
 }
 
 #[inline(never)]
-fn owners(ring: &Ring, keys: &[[u8; 16]]) -> u64 {
-    let owner = |key: &[u8; 16]| ring.owner_of_key(black_box(key)).get();
+fn owners<const WIDTH: usize>(ring: &Ring, keys: &[[u8; WIDTH]]) -> u64 {
+    let owner = |key: &[u8; WIDTH]| ring.owner_of_key(black_box(key)).get();
     u64::from(keys.iter().fold(0, |sum, key| sum ^ owner(key)))
 }
 
@@ -163,6 +170,11 @@ fn owners(ring: &Ring, keys: &[[u8; 16]]) -> u64 {
 fn loads(table: &[u16], keys: &[[u8; 16]]) -> u64 {
     let load = |key: &[u8; 16]| table[(hash_key(black_box(key)) >> 48) as usize];
     u64::from(keys.iter().fold(0, |sum, key| sum ^ load(key)))
+}
+
+#[inline(never)]
+fn hashes(keys: &[[u8; 8]]) -> u64 {
+    keys.iter().fold(0, |sum, key| sum ^ hash_key(black_box(key)))
 }
 
 fn builds(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -199,7 +211,7 @@ fn preferences(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         slots.iter().map(|slot| u64::from(list(slot).fold(0, |sum, pod| sum ^ pod.get()))).sum()
     };
     let owner = || slots.iter().map(|slot| u64::from(ring.owner(black_box(*slot)).get())).sum();
-    [("two preferences", 2), ("three preferences", 3)]
+    [("two preferences", 2), ("three preferences", 3), ("eight preferences", 8)]
         .into_iter()
         .map(|(name, count)| {
             compare((pods, rounds, KEYS), (name, || first(count)), ("owner of a slot", owner))

@@ -1,10 +1,12 @@
 //! The way from one ring to another in steps that each move a bounded number of slots.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::error::PlanError;
 use crate::id::{PodId, PodIndex, Slot};
 use crate::plan_search::{Pace, Search};
+use crate::pod::{Pod, PodState};
 use crate::ring::Ring;
 use crate::view::View;
 
@@ -26,7 +28,7 @@ pub struct Step {
     pub moves: Vec<Move>,
 }
 
-/// How fast a plan may go. The default is one step, as after a failure.
+/// How fast a plan may go, but for what failed. The default is one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
     /// The most slots that one step moves; without it there is no limit. Half of them, rounded up,
@@ -135,6 +137,11 @@ impl Ring {
     /// Moves whose target has room go first. Where full pods exchange slots, the exchange fits
     /// into a step or one slot waits on a pod that has room, at the price of one more move.
     ///
+    /// What failed cannot wait for its step: where pods that own slots here are
+    /// [`PodState::Down`] in `to`, the first step leads to the table of this view without them,
+    /// whatever the options, and the rest of the change follows from there. (Then the bound in
+    /// that table counts too.) If nobody is left to take part, the first step is the whole way.
+    ///
     /// # Errors
     ///
     /// [`PlanError::SlotsDiffer`], [`PlanError::TooManyPods`], [`PlanError::ZeroSlotsPerStep`],
@@ -154,37 +161,48 @@ impl Ring {
             return Err(PlanError::ZeroWarmUpSteps);
         }
         let union = Union::new(self.view(), to.view())?;
+        let steps = match self.without_failed(to) {
+            None => union.steps((self, &union.before), (to, &union.after), options)?,
+            Some(without) => {
+                let (without, places) = match &without {
+                    Some(ring) => (ring, &union.before),
+                    None => (to, &union.after),
+                };
+                let (before, between) = ((self, &union.before[..]), (without, &places[..]));
+                let mut steps = union.steps(before, between, PlanOptions::default())?;
+                steps.extend(union.steps(between, (to, &union.after), options)?);
+                steps
+            }
+        };
         let start = union.table(&union.before, self);
         let end = union.table(&union.after, to);
-        let moves: Vec<Move> = (0..)
-            .zip(start.iter().zip(&end))
-            .filter(|(_, (before, after))| before != after)
-            .map(|(slot, (before, after))| Move {
-                slot: Slot::new(slot),
-                from: PodIndex::new(*before),
-                to: PodIndex::new(*after),
-            })
-            .collect();
-        let moved_slots = moves.iter().map(|_| 1).sum();
+        let moved_slots = start.iter().zip(&end).map(|(one, other)| u32::from(one != other)).sum();
         let least_slots = least_slots(self, to, &union);
-
-        let before = union.spread(&union.before, self.bounds());
-        let after = union.spread(&union.after, to.bounds());
-        let bounds = before.iter().zip(&after).map(|(one, other)| *one.max(other)).collect();
-        let may_receive = after.iter().map(|bound| *bound > 0).collect();
-        let loads = union.spread(&union.before, self.slot_counts());
-        let gains = union.spread(&union.after, to.slot_counts());
-        let gains = loads
-            .iter()
-            .zip(gains)
-            .map(|(load, gain)| match load {
-                0 => gain.div_ceil(options.warm_up_steps).max(1),
-                _ => u32::MAX,
-            })
-            .collect();
-        let pace = Pace::new(options.slots_per_step.unwrap_or(u32::MAX), union.zones(self), gains);
-        let steps = Search::new(loads, bounds, may_receive, pace).steps(moves)?;
         Ok(Plan { pods: union.pods, start, steps, moved_slots, least_slots })
+    }
+
+    /// The ring of this view in which the pods are down that own slots here and are down in `to`;
+    /// `None` if there are none, `Some(None)` if nobody else would be left.
+    fn without_failed(&self, to: &Self) -> Option<Option<Self>> {
+        let down = |pod: &Pod| {
+            let there = to.view().index_of(pod.id.as_str()).and_then(|pod| to.view().pod(pod));
+            there.is_some_and(|pod| pod.state == PodState::Down)
+        };
+        let owning = self.view().pods().iter().zip(self.slot_counts());
+        let failed: BTreeSet<&PodId> = owning
+            .filter(|(pod, count)| **count > 0 && down(pod))
+            .map(|(pod, _)| &pod.id)
+            .collect();
+        if failed.is_empty() {
+            return None;
+        }
+        let pods = self.view().pods().iter().map(|pod| match failed.contains(&pod.id) {
+            true => Pod { state: PodState::Down, ..pod.clone() },
+            false => pod.clone(),
+        });
+        // With fewer pods to own slots, this is a view; it has no ring if nobody is left.
+        let view = View::new(self.view().epoch(), self.view().parameters(), pods.collect());
+        Some(view.and_then(|view| self.follow(view)).ok())
     }
 }
 
@@ -216,15 +234,51 @@ impl Union {
         Ok(Self { pods, before, after })
     }
 
+    /// The steps from one table to another, each that of a ring whose pods are at these places.
+    fn steps(
+        &self,
+        (from, from_places): (&Ring, &[u16]),
+        (to, to_places): (&Ring, &[u16]),
+        options: PlanOptions,
+    ) -> Result<Vec<Step>, PlanError> {
+        let (start, end) = (self.table(from_places, from), self.table(to_places, to));
+        let moves: Vec<Move> = (0..)
+            .zip(start.iter().zip(&end))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(slot, (before, after))| Move {
+                slot: Slot::new(slot),
+                from: PodIndex::new(*before),
+                to: PodIndex::new(*after),
+            })
+            .collect();
+        let before = self.spread(from_places, from.bounds());
+        let after = self.spread(to_places, to.bounds());
+        let bounds = before.iter().zip(&after).map(|(one, other)| *one.max(other)).collect();
+        let may_receive = after.iter().map(|bound| *bound > 0).collect();
+        let loads = self.spread(from_places, from.slot_counts());
+        let gains = self.spread(to_places, to.slot_counts());
+        let gains = loads
+            .iter()
+            .zip(gains)
+            .map(|(load, gain)| match load {
+                0 => gain.div_ceil(options.warm_up_steps).max(1),
+                _ => u32::MAX,
+            })
+            .collect();
+        let slots_per_step = options.slots_per_step.unwrap_or(u32::MAX);
+        let pace = Pace::new(slots_per_step, self.zones(from, from_places), gains);
+        Search::new(loads, bounds, may_receive, pace).steps(moves)
+    }
+
     fn table(&self, places: &[u16], ring: &Ring) -> Vec<u16> {
         ring.owners().iter().map(|owner| places[usize::from(*owner)]).collect()
     }
 
     /// By pod of the union: the number of its zone in the ring before, if it has one there.
-    fn zones(&self, before: &Ring) -> Vec<Option<u16>> {
+    fn zones(&self, before: &Ring, places: &[u16]) -> Vec<Option<u16>> {
         let of = before.view().pods().iter().zip(&before.parts().zones);
         let zones: Vec<_> = of.map(|(pod, zone)| pod.zone.as_ref().map(|_| *zone)).collect();
-        self.spread(&self.before, &zones)
+        self.spread(places, &zones)
     }
 
     /// A list by pod of one view as a list by pod of the union, 0 for pods of the other only.
@@ -240,7 +294,7 @@ impl Union {
 /// See [`Plan::least_slots`].
 fn least_slots(from: &Ring, to: &Ring, union: &Union) -> u32 {
     let weights = |ring: &Ring| -> Vec<u64> {
-        let weight = |pod: &crate::Pod| match pod.state.owns_slots() {
+        let weight = |pod: &Pod| match pod.state.owns_slots() {
             true => pod.weight.millionths(),
             false => 0,
         };

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hashroute_core::{
-    Epoch, Move, Parameters, Plan, PlanOptions, Pod, PodId, PodState, Ring, View, Weight,
+    Epoch, Move, Parameters, Plan, PlanOptions, Pod, PodId, PodState, Ring, Step, View, Weight,
 };
 use proptest::prelude::*;
 
@@ -69,6 +69,14 @@ fn loads(owners: &[String]) -> HashMap<&str, u32> {
 fn bound(rings: [&Ring; 2], id: &str) -> u32 {
     let of = |ring: &Ring| ring.view().index_of(id).map_or(0, |pod| ring.bounds()[pod.as_usize()]);
     rings.map(of).into_iter().max().unwrap()
+}
+
+/// The pods that own slots before and are down after.
+fn failed(before: &Ring, after: &Ring) -> HashSet<String> {
+    let view = after.view();
+    let state = |id: &str| view.index_of(id).and_then(|pod| view.pod(pod)).map(|pod| pod.state);
+    let owners = owner_ids(before).into_iter();
+    owners.filter(|id| state(id) == Some(PodState::Down)).collect()
 }
 
 proptest! {
@@ -159,10 +167,67 @@ proptest! {
     ) {
         let (before, after) = (ring(&before), ring(&after));
         if let Ok(plan) = before.plan(&after, Some(slots_per_step)) {
-            for step in plan.steps() {
+            // What failed does not wait for its step.
+            for step in plan.steps().iter().skip(usize::from(!failed(&before, &after).is_empty())) {
                 prop_assert!(step.moves.len() <= slots_per_step as usize);
             }
         }
+    }
+
+    #[test]
+    fn what_failed_goes_first_and_the_rest_of_the_change_keeps_to_its_limits(
+        before in views(),
+        failing in proptest::collection::vec(any::<prop::sample::Index>(), 1..4),
+        joins in any::<bool>(),
+        slots_per_step in 1_u32..64,
+        warm_up_steps in 1_u32..5,
+    ) {
+        let mut down = before.clone();
+        for pick in failing {
+            let id = before.pods()[pick.index(before.pods().len())].id.to_string();
+            down = down.with_state(&id, PodState::Down).unwrap();
+        }
+        let after = match joins {
+            true => down.with_pod(pod("a-new-pod", 1.0)).unwrap(),
+            false => down,
+        };
+        let Ok(after) = Ring::build(after) else { return Ok(()) };
+        let before = ring(&before);
+        let lost = failed(&before, &after);
+        // A pod that owned nothing has nothing to lose: it goes with the rest of the change.
+        let down = lost.iter().fold(before.view().clone(), |view, id| {
+            view.with_state(id, PodState::Down).unwrap()
+        });
+        let options = PlanOptions { slots_per_step: Some(slots_per_step), warm_up_steps };
+        // From the table without them on there may be no room to move a slot at a time.
+        let Ok(plan) = before.plan_with(&after, options) else { return Ok(()) };
+
+        prop_assert!(lost.is_empty() || !plan.steps().is_empty());
+        for step in 1..=plan.steps().len() {
+            let table = planned_ids(&plan, step);
+            prop_assert!(lost.is_empty() || !table.iter().any(|id| lost.contains(id)));
+        }
+        if let Ok(without) = Ring::build(down)
+            && !lost.is_empty()
+        {
+            prop_assert_eq!(planned_ids(&plan, 1), owner_ids(&without));
+            for step in &plan.steps()[1..] {
+                prop_assert!(step.moves.len() <= slots_per_step as usize);
+            }
+            // The rest is the plan from there; unless a pod that is down at the end, and owned
+            // nothing at the start, got a slot on the way, which that plan would call a failure.
+            if failed(&without, &after).is_empty() {
+                let rest = without.plan_with(&after, options).unwrap();
+                let sizes = |steps: &[Step]| -> Vec<usize> {
+                    steps.iter().map(|step| step.moves.len()).collect()
+                };
+                prop_assert_eq!(sizes(&plan.steps()[1..]), sizes(rest.steps()));
+            }
+        } else if !lost.is_empty() {
+            prop_assert_eq!(plan.steps().len(), 1, "nobody is left who could wait");
+        }
+        prop_assert_eq!(planned_ids(&plan, plan.steps().len()), owner_ids(&after));
+        prop_assert!(plan.least_slots() <= plan.moved_slots());
     }
 
     #[test]

@@ -19,8 +19,11 @@ fn a_drain_breaks_no_promise_in_any_order_of_events() {
 
 #[test]
 fn a_search_finds_the_planted_bugs_within_its_bounds_and_tells_the_way() {
-    let bounds =
-        |faults, request, bug| Bounds { faults, request, bug: Some(bug), ..Bounds::default() };
+    let horizon = Duration::from_millis(110);
+    let bounds = |faults, request, bug| {
+        let bug = Some(bug);
+        Bounds { faults, request, horizon, bug, ..Bounds::default() }
+    };
     let cases = [
         // The joins at the start show it already.
         (0, Request::Nothing, Bug::ChosenByOne, Invariant::OneRecord),

@@ -72,7 +72,7 @@ simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them
 	$(SIMULATOR) --seeds 0..200000 --seconds 60
 
 mutants:  ## which schedule catches which planted bug; exits 1 if one survives
-	$(SIMULATOR) --mutants --seeds 0..8000
+	$(SIMULATOR) --mutants --seeds 0..20000
 
 exhaustive:  ## every order of events of small clusters with one fault (minutes, and gigabytes of memory)
 	for request in nothing drain replace-voter; do $(SIMULATOR) --exhaustive --request $$request || exit 1; done

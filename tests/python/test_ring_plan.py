@@ -95,10 +95,10 @@ def test_every_step_keeps_to_the_bound_and_the_limits_and_leaves_failed_pods_alo
     if failed:
         left = [pod for pod in before.pods if pod.id not in failed]
         bounds |= limits_of(left, before)
-    newcomers = {pod for pod, count in held(after).items() if not held(before).get(pod)}
-    share = {pod: -(-held(after)[pod] // limits["warm_up_steps"]) for pod in newcomers}
     on_the_way = [Counter(owners) for owners in tables(plan, before)]
     planned = on_the_way[1:] if failed else on_the_way
+    newcomers = {pod for pod, count in held(after).items() if not planned[0][pod]}
+    share = {pod: -(-held(after)[pod] // limits["warm_up_steps"]) for pod in newcomers}
     for counts in on_the_way:
         assert all(count <= bounds[pod] for pod, count in counts.items())
     assert not any(failed & counts.keys() for counts in on_the_way[1:])

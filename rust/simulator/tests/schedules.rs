@@ -32,7 +32,7 @@ fn every_planted_bug_is_caught() {
     let survivors: Vec<Bug> = thread::scope(|scope| {
         let hunts: Vec<_> = halves
             .map(|bugs| {
-                let escapes = |bug: &&Bug| catch(**bug, 0..8_000, false).is_none();
+                let escapes = |bug: &&Bug| catch(**bug, 0..20_000, false).is_none();
                 scope.spawn(move || bugs.iter().filter(escapes).copied().collect::<Vec<_>>())
             })
             .collect();

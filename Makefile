@@ -74,7 +74,7 @@ simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them
 mutants:  ## which schedule catches which planted bug; exits 1 if one survives
 	$(SIMULATOR) --mutants --seeds 0..20000
 
-exhaustive:  ## every order of events of small clusters with one fault (minutes, and gigabytes of memory)
+exhaustive:  ## every order of events of small clusters with one fault (hours, and gigabytes of memory)
 	for request in nothing drain replace-voter; do $(SIMULATOR) --exhaustive --request $$request || exit 1; done
 
 fuzz:  ## search every parser of bytes from outside, each for FUZZ_SECONDS=60 (needs a nightly compiler)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the short way into Ring.owner under AddressSanitizer: tools/sanitize.sh PYTHON [PYTEST-ARGUMENT...]
+# Runs the tests of the code with unsafe that ships under AddressSanitizer: tools/sanitize.sh PYTHON [PYTEST-ARGUMENT...]
 #
 # PYTHON is the interpreter of the virtual environment. The extension is built by a nightly compiler,
 # instrumented and with every check of a debug build; gcc's runtime of the sanitizer is loaded first,
@@ -39,7 +39,7 @@ cp "$home/$triple/debug/lib_hashroute.so" "$home/python/hashroute/_hashroute.abi
 
 tests=("$@")
 if [ "${#tests[@]}" -eq 0 ]; then
-    for name in bad_input ring ring_plan ring_shortcut router threads; do
+    for name in bad_input ring ring_batch ring_plan ring_shortcut router threads; do
         tests+=("tests/python/test_$name.py")
     done
 fi

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 STAYS = frozenset({"kill -9 of the witness", "lossy links"})
 """Faults that the writer survives."""
 
+RETURNS = frozenset({"restart at once"})
+"""Faults after which the pod's next process may be back before the other pod has taken over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -119,7 +122,8 @@ class Nemesis:
         pod = self._dice.choice(PODS)
         until(lambda: len(self._tail.keys_of(pod)) > 0, f"{pod} writes something")
         keys = self._tail.keys_of(pod)
-        writers = {self._other(pod)} if is_failover else set(PODS)
+        may_stay = chosen in STAYS | RETURNS
+        writers = set(PODS) if may_stay else {self._other(pod)}
         self._heal = lambda: None
         self._tail.watch(time.monotonic())
         at = self.kinds[chosen](pod)

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashroute_coordination::{
-    ClusterId, Group, Incarnation, LeaseParameters, Record, VoterEntry, VoterId, Writer,
+    ClusterId, Group, Incarnation, LeaseParameters, Record, RecordFields, VoterEntry, VoterId,
+    Writer,
 };
-use hashroute_core::{Addresses, Epoch, Parameters, Pod, PodId, PodState, View, ViewError, Weight};
+use hashroute_core::{
+    Addresses, Epoch, Parameters, Pod, PodId, PodState, View, ViewError, Weight, hash_key,
+};
 
 use super::error::WireError;
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, NAME_BYTES_MAX, SLOTS_MAX};
@@ -23,32 +26,46 @@ pub(super) fn record_out(cluster: &str, record: &Record) -> proto::Record {
         writers: record.writers().iter().map(named_out).collect(),
         groups: record.groups().iter().map(group_out).collect(),
         slot_terms: Some(terms_out(record.slot_terms())),
+        table: table_hash(record),
     }
 }
 
-/// Reads a record of this cluster. Builds its ring.
-pub(super) fn record_in(cluster: &str, message: &proto::Record) -> Result<Record, WireError> {
+/// Reads a record of this cluster, and makes its ring: from that of `near`, if there is one.
+pub(super) fn record_in(
+    cluster: &str,
+    message: &proto::Record,
+    near: Option<&Record>,
+) -> Result<Record, WireError> {
     if message.cluster != cluster {
         let (found, expected) = (clipped(&message.cluster), cluster.to_owned());
         return Err(WireError::OtherCluster { found, expected });
     }
-    let id = ClusterId(id_in("cluster_id", &message.cluster_id)?);
-    let lease = lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?;
     let voters = at_most("voters", &message.voters, 5)?;
-    let voters = voters.iter().map(voter_in).collect::<Result<_, _>>()?;
-    let view_message = message.view.as_ref().ok_or(missing("view"))?;
-    let view = view_in(view_message)?;
-    let writers = named_in(&message.writers)?;
-    let groups = groups_in(&message.groups)?;
+    let view = view_in(message.view.as_ref().ok_or(missing("view"))?)?;
     let terms = message.slot_terms.as_ref().ok_or(missing("slot_terms"))?;
-    let terms = terms_in(terms, view.parameters().slots())?;
-    let record = Record::restore(id, lease, voters, view, writers, groups, terms)?;
-    let expected = digest(&record);
-    if view_message.digest != expected {
-        let found = clipped(&view_message.digest);
+    let fields = RecordFields {
+        cluster: ClusterId(id_in("cluster_id", &message.cluster_id)?),
+        parameters: lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?,
+        voters: voters.iter().map(voter_in).collect::<Result<_, _>>()?,
+        writers: named_in(&message.writers)?,
+        groups: groups_in(&message.groups)?,
+        terms: terms_in(terms, view.parameters().slots())?,
+        view,
+    };
+    let record = Record::restore(fields, near)?;
+    let (found, expected) = (message.table, table_hash(&record));
+    if found != expected {
         return Err(WireError::OtherTable { found, expected });
     }
     Ok(record)
+}
+
+/// What shows that both ends place keys alike: see the contract. Cheaper than the ring's digest,
+/// which takes as long as a build, and would be waited for in every change of the record.
+fn table_hash(record: &Record) -> u64 {
+    let Some(ring) = record.ring() else { return 0 };
+    let bytes: Vec<u8> = ring.owners().iter().flat_map(|owner| owner.to_le_bytes()).collect();
+    hash_key(&bytes)
 }
 
 pub(crate) fn cluster_id_out(id: ClusterId) -> Vec<u8> {
@@ -213,7 +230,7 @@ fn view_out(record: &Record) -> proto::View {
         epsilon: parameters.epsilon(),
         seed: parameters.seed(),
         pods: view.pods().iter().map(pod_out).collect(),
-        digest: digest(record),
+        digest: String::new(),
     }
 }
 

@@ -132,8 +132,10 @@ impl RecordFields {
         if terms.len() != view.parameters().slots() as usize {
             return malformed("the terms are not one for each slot");
         }
-        let latest = terms.iter().copied().chain(groups.iter().map(|it| it.term.get())).max();
-        if latest > Some(view.epoch().get()) {
+        let epoch = view.epoch().get();
+        let is_late = |term: u64| term > epoch;
+        if terms.iter().any(|term| is_late(*term)) || groups.iter().any(|it| is_late(it.term.get()))
+        {
             return malformed("a term is later than the epoch");
         }
         if !writers.keys().all(|pod| view.index_of(pod.as_str()).is_some()) {

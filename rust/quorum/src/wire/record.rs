@@ -64,7 +64,10 @@ pub(super) fn record_in(
 /// which takes as long as a build, and would be waited for in every change of the record.
 fn table_hash(record: &Record) -> u64 {
     let Some(ring) = record.ring() else { return 0 };
-    let bytes: Vec<u8> = ring.owners().iter().flat_map(|owner| owner.to_le_bytes()).collect();
+    let mut bytes = vec![0; ring.owners().len() * 2];
+    for (place, owner) in bytes.as_chunks_mut().0.iter_mut().zip(ring.owners()) {
+        *place = owner.to_le_bytes();
+    }
     hash_key(&bytes)
 }
 
@@ -296,19 +299,37 @@ fn pod_in(message: &proto::Pod) -> Result<Pod, WireError> {
 
 /// The different terms, ascending, and which of them each slot has.
 fn terms_out(terms: &[u64]) -> proto::SlotTerms {
-    let mut palette = terms.to_vec();
-    palette.sort_unstable();
-    palette.dedup();
+    let palette = palette(terms);
     let width = index_bytes(palette.len());
-    let mut indices = Vec::with_capacity(terms.len() * width);
-    let mut last = (0, palette.first().copied());
-    for term in terms {
-        if last.1 != Some(*term) {
-            last = (palette.partition_point(|other| other < term), Some(*term));
+    let mut indices = vec![0; terms.len() * width];
+    if palette.len() <= FEW_TERMS {
+        for (place, term) in indices.iter_mut().zip(terms) {
+            *place = palette.iter().map(|other| u8::from(other < term)).sum();
         }
-        indices.extend_from_slice(&last.0.to_le_bytes()[..width]);
+    } else {
+        for (place, term) in indices.chunks_exact_mut(width).zip(terms) {
+            let index = palette.partition_point(|other| other < term);
+            place.copy_from_slice(&index.to_le_bytes()[..width]);
+        }
     }
     proto::SlotTerms { terms: palette, indices }
+}
+
+/// The different terms, ascending.
+fn palette(terms: &[u64]) -> Vec<u64> {
+    let mut few: Vec<u64> = Vec::new();
+    for term in terms {
+        if !few.contains(term) {
+            few.push(*term);
+            if few.len() > FEW_TERMS {
+                few = terms.to_vec();
+                break;
+            }
+        }
+    }
+    few.sort_unstable();
+    few.dedup();
+    few
 }
 
 fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireError> {
@@ -325,14 +346,29 @@ fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireErro
         let expected = "the bytes of one index for each slot";
         return Err(WireError::Length { field, bytes, expected });
     }
-    let term = |index: &[u8]| {
-        let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
-        let got = u64::try_from(index).unwrap_or(u64::MAX);
-        let expected = "less than there are terms";
-        palette.get(index).copied().ok_or(WireError::Number { field, got, expected })
+    let term = |index: usize| {
+        palette.get(index).copied().ok_or_else(|| {
+            let got = u64::try_from(index).unwrap_or(u64::MAX);
+            WireError::Number { field, got, expected: "less than there are terms" }
+        })
     };
-    message.indices.chunks_exact(width).map(term).collect()
+    let mut terms = Vec::with_capacity(slots);
+    if width == 1 {
+        for index in &message.indices {
+            terms.push(term(usize::from(*index))?);
+        }
+    } else {
+        for index in message.indices.chunks_exact(width) {
+            let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
+            terms.push(term(index)?);
+        }
+    }
+    Ok(terms)
 }
+
+/// So many different terms are looked through one by one, which is quicker than a search: a record
+/// has few, and each slot is looked up in every change.
+const FEW_TERMS: usize = 16;
 
 /// How many bytes an index into so many terms takes.
 fn index_bytes(terms: usize) -> usize {

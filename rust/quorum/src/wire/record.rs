@@ -40,11 +40,12 @@ pub(super) fn record_in(
         let (found, expected) = (clipped(&message.cluster), cluster.to_owned());
         return Err(WireError::OtherCluster { found, expected });
     }
+    let id = ClusterId(id_in("cluster_id", &message.cluster_id)?);
     let voters = at_most("voters", &message.voters, 5)?;
     let view = view_in(message.view.as_ref().ok_or(missing("view"))?)?;
     let terms = message.slot_terms.as_ref().ok_or(missing("slot_terms"))?;
     let fields = RecordFields {
-        cluster: ClusterId(id_in("cluster_id", &message.cluster_id)?),
+        cluster: id,
         parameters: lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?,
         voters: voters.iter().map(voter_in).collect::<Result<_, _>>()?,
         writers: named_in(&message.writers)?,

@@ -1,30 +1,28 @@
 //! The preference list of a slot: its owner, then who would inherit it.
 
-use alloc::collections::BTreeSet;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::iter::FusedIterator;
 
-use crate::assignment::NOBODY;
-use crate::contender::Contender;
-use crate::heirs::KEPT;
+use crate::heirs::Row;
 use crate::id::{PodIndex, Slot};
-use crate::ring::{Parts, Ring};
-use crate::visitors::Search;
+use crate::ranking::Ranking;
+use crate::ring::Ring;
+use crate::successors::successors;
 
 /// The pods of a slot in the order in which they would inherit it: see [`Ring::preference`].
 ///
-/// The owner is one load and the next three another one, once somebody asked the same of this ring
-/// or a clone of it; the first time they are one pass over the pods. The rest is a sorted list.
+/// The owner is one load. The next fifteen are a few more (one with 16 pods, three with a
+/// thousand), once somebody asked the same of this ring or a clone of it; the first time they are
+/// one pass over the pods. The rest is a sorted list of all pods, made anew for each who asks.
 #[derive(Clone, Debug)]
 pub struct Preference<'a> {
     ring: &'a Ring,
     slot: u32,
-    /// How many pods were given, and the first of them and those that come next, [`NOBODY`] where
-    /// there are none or nobody asked.
     given: usize,
-    first: [u16; 1 + KEPT],
-    /// All that are left after those, if somebody asked.
+    /// Those that come next, and the number of the row of heirs after them.
+    row: Row,
+    next_row: usize,
+    /// All that come after the rows, if somebody asked.
     rest: Option<vec::IntoIter<u16>>,
 }
 
@@ -40,55 +38,53 @@ impl Ring {
     #[must_use]
     pub fn preference(&self, slot: Slot) -> Preference<'_> {
         let mask = u32::try_from(self.owners().len()).unwrap_or(u32::MAX).wrapping_sub(1);
-        let first = [self.owner(slot).get(), NOBODY, NOBODY, NOBODY];
-        Preference { ring: self, slot: slot.get() & mask, given: 0, first, rest: None }
+        let row = Row::of_one(self.owner(slot).get());
+        Preference { ring: self, slot: slot.get() & mask, given: 0, row, next_row: 0, rest: None }
     }
 }
 
 impl Preference<'_> {
-    /// The first pods after the owner.
-    #[cold]
-    #[inline(never)]
-    fn find_early(&self) -> [u16; KEPT] {
-        let found = Successors::of(self.ring.parts(), self.slot, self.ring.owners());
-        self.ring.parts().heirs.keep(self.slot, found);
-        found
+    /// The first pod of the next row, or of the rest.
+    #[inline]
+    fn next_of_next_row(&mut self) -> Option<u16> {
+        let kept = self.ring.parts().heirs.get(self.slot, self.next_row);
+        self.row = match kept {
+            Some(row) => row,
+            None if self.ring.parts().heirs.has(self.next_row) => self.find_row()?,
+            None => return self.next_of_rest(),
+        };
+        self.next_row += 1;
+        self.row.next()
     }
 
-    /// All that has not been given yet.
-    fn rest(&self) -> vec::IntoIter<u16> {
+    /// The next row of heirs, which are kept from now on.
+    #[cold]
+    #[inline(never)]
+    fn find_row(&self) -> Option<Row> {
         let parts = self.ring.parts();
-        let owner = PodIndex::new(self.first[0]);
-        let ranking = Ranking::new(parts, self.slot, owner);
-        let mut ranks: Vec<(bool, Rank)> = (0..=u16::MAX)
-            .zip(&parts.contenders)
-            .map(|(place, pod)| {
-                (pod.pod != owner, ranking.rank(place, pod.permutation.visit(self.slot)))
-            })
-            .collect();
-        ranks.sort_unstable();
-
-        let mut seen = BTreeSet::new();
-        let pods = ranks.iter().map(|(_, rank)| ranking.pod(rank.place));
-        let (mut order, repeated): (Vec<u16>, Vec<u16>) =
-            pods.partition(|pod| seen.insert(parts.zones[usize::from(*pod)]));
-        order.extend(repeated);
-        order.drain(..self.given);
-        order.into_iter()
+        let count = parts.heirs.count_for(self.next_row);
+        let heirs = successors(parts, self.slot, self.owner(), count);
+        parts.heirs.keep(self.slot, heirs.get(..count)?, self.next_row)
     }
 
-    /// What comes after the owner and what is kept.
     #[cold]
     #[inline(never)]
-    fn next_of_rest(&mut self) -> Option<PodIndex> {
-        if self.given == self.ring.parts().contenders.len() {
+    fn next_of_rest(&mut self) -> Option<u16> {
+        let parts = self.ring.parts();
+        if self.given == parts.contenders.len() {
             return None;
         }
-        let mut rest = self.rest.take().unwrap_or_else(|| self.rest());
-        let next = rest.next();
-        self.rest = Some(rest);
-        self.given += 1;
-        next.map(PodIndex::new)
+        let (slot, owner, given) = (self.slot, self.owner(), self.given);
+        let rest = self.rest.get_or_insert_with(|| {
+            let mut heirs = Ranking::new(parts, slot, owner).heirs();
+            heirs.drain(..given - 1);
+            heirs.into_iter()
+        });
+        rest.next()
+    }
+
+    fn owner(&self) -> PodIndex {
+        self.ring.owner(Slot::new(self.slot))
     }
 }
 
@@ -97,18 +93,12 @@ impl Iterator for Preference<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<PodIndex> {
-        if self.given == 1 {
-            let kept = self.ring.parts().heirs.get(self.slot);
-            let [first, second, third] = kept.unwrap_or_else(|| self.find_early());
-            self.first = [self.first[0], first, second, third];
-        }
-        if let Some(pod) = self.first.get(self.given)
-            && *pod != NOBODY
-        {
-            self.given += 1;
-            return Some(PodIndex::new(*pod));
-        }
-        self.next_of_rest()
+        let pod = match self.row.next() {
+            Some(pod) => pod,
+            None => self.next_of_next_row()?,
+        };
+        self.given += 1;
+        Some(PodIndex::new(pod))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -120,238 +110,16 @@ impl Iterator for Preference<'_> {
 impl ExactSizeIterator for Preference<'_> {}
 impl FusedIterator for Preference<'_> {}
 
-/// Where a pod belongs among the heirs of a slot: the lower, the earlier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// The time of its visit; behind all times of others if it does not take the slot.
-    time: u64,
-    hash: u64,
-    place: u16,
-}
-
-/// What ranks the heirs of one slot.
-struct Ranking<'a> {
-    parts: &'a Parts,
-    owner_zone: u16,
-    /// By how much pods would go on in the race if the owner's zone were lost: of M, the part that
-    /// twice the lost slots leave. A pod takes a slot if its visit, scaled down by this, is within
-    /// its reach now. Measured, and continuous: after a small loss the pods that take a slot are
-    /// those that would take it now, after a large one everybody has room.
-    share_without_zone: u32,
-    /// The same if the owner alone were lost.
-    share_without_owner: u32,
-}
-
-impl<'a> Ranking<'a> {
-    fn new(parts: &'a Parts, slot: u32, owner: PodIndex) -> Self {
-        debug_assert!(slot < parts.view.parameters().slots());
-        let share = |lost: u32| parts.view.parameters().slots().saturating_sub(2 * lost);
-        let owner_zone = parts.zones[owner.as_usize()];
-        Self {
-            parts,
-            owner_zone,
-            share_without_zone: share(parts.zone_counts[usize::from(owner_zone)]),
-            share_without_owner: share(parts.counts[owner.as_usize()]),
-        }
-    }
-
-    fn contender(&self, place: u16) -> &'a Contender {
-        &self.parts.contenders[usize::from(place)]
-    }
-
-    fn pod(&self, place: u16) -> u16 {
-        self.contender(place).pod.get()
-    }
-
-    fn zone(&self, place: u16) -> u16 {
-        self.parts.zones[usize::from(self.pod(place))]
-    }
-
-    /// Whether a pod would take the slot that it sees in this visit.
-    #[inline]
-    fn takes(&self, place: u16, visit: u32) -> bool {
-        let beside_owner = self.zone(place) == self.owner_zone;
-        let share = if beside_owner { self.share_without_owner } else { self.share_without_zone };
-        // No factor exceeds 2^24.
-        let reach = u64::from(self.parts.reaches[usize::from(place)]);
-        u64::from(visit) * u64::from(share) < reach * self.parts.logarithm.times().slots()
-    }
-
-    fn rank(&self, place: u16, visit: u32) -> Rank {
-        let pod = self.contender(place);
-        // Times stay below 2^63.
-        let behind = u64::from(!self.takes(place, visit)) << 63;
-        let time = pod.time(self.parts.logarithm.times(), visit) | behind;
-        Rank { time, hash: pod.hash, place }
-    }
-}
-
-/// The search for the first pods after the owner.
-struct Successors<'a> {
-    ranking: Ranking<'a>,
-    owner: PodIndex,
-    /// The best pod of each zone but the owner's.
-    of_zones: Best,
-    /// The best pods, whatever their zones: needed where zones are few.
-    of_all: Best,
-    /// How many there can be of either.
-    wanted: (usize, usize),
-    example: Option<u16>,
-    bound: u32,
-}
-
-impl<'a> Successors<'a> {
-    fn of(parts: &'a Parts, slot: u32, owners: &[u16]) -> [u16; KEPT] {
-        let owner = PodIndex::new(owners[slot as usize]);
-        let zones = KEPT.min(parts.zones_in_use - 1);
-        let pods = if zones < KEPT { KEPT.min(parts.contenders.len() - 1) } else { 0 };
-        let mut search = Self {
-            ranking: Ranking::new(parts, slot, owner),
-            owner,
-            of_zones: Best::default(),
-            of_all: Best::default(),
-            wanted: (zones, pods),
-            example: None,
-            bound: u32::MAX,
-        };
-        // At most places nobody would take the slot, which is cheaper to see than its time is.
-        parts.visitors.search(slot, &mut search);
-        if !search.is_complete() {
-            for (place, pod) in (0..=u16::MAX).zip(&parts.contenders) {
-                search.offer(place, pod.permutation.visit(slot));
-            }
-        }
-        search.heirs()
-    }
-
-    fn is_complete(&self) -> bool {
-        (self.of_zones.count, self.of_all.count) == self.wanted
-    }
-
-    fn offer(&mut self, place: u16, visit: u32) {
-        let zone = self.ranking.zone(place);
-        if self.ranking.pod(place) == self.owner.get() {
-            return;
-        }
-        let rank = self.ranking.rank(place, visit);
-        if zone != self.ranking.owner_zone {
-            self.of_zones.offer(Entry { rank, zone, visit });
-        }
-        if self.wanted.1 > 0 {
-            self.of_all.offer(Entry { rank, zone: place, visit });
-        }
-    }
-
-    /// The last of those that were found, if there is no place behind it.
-    fn last(&self) -> Option<Entry> {
-        let last = |best: &Best| best.entries[..best.count].last().copied();
-        let found = last(&self.of_zones).into_iter().chain(last(&self.of_all));
-        if self.is_complete() { found.max_by_key(|entry| entry.rank) } else { None }
-    }
-
-    /// The visit from which on no contender of the weight of the example comes before the last.
-    fn bound(&self) -> u32 {
-        let times = self.ranking.parts.logarithm.times();
-        let (Some(example), Some(last)) = (self.example, self.last()) else { return u32::MAX };
-        let example = self.ranking.contender(example);
-        if example.weight == self.ranking.contender(last.rank.place).weight
-            && example.is_told_by_visits(times)
-        {
-            return last.visit + 2;
-        }
-        times.blocks_not_after(|tau| example.paced(tau) <= last.rank.time)
-    }
-
-    fn heirs(&self) -> [u16; KEPT] {
-        let of_zones = self.of_zones.entries[..self.of_zones.count].iter();
-        let of_all = self.of_all.entries[..self.of_all.count].iter();
-        let is_new =
-            |entry: &&Entry| !of_zones.clone().any(|known| known.rank.place == entry.rank.place);
-        let places = of_zones.clone().chain(of_all.filter(is_new)).map(|entry| entry.rank.place);
-        let mut heirs = [NOBODY; KEPT];
-        for (heir, place) in heirs.iter_mut().zip(places) {
-            *heir = self.ranking.pod(place);
-        }
-        heirs
-    }
-}
-
-impl Search for Successors<'_> {
-    #[inline]
-    fn begin(&mut self, example: Option<usize>) -> u32 {
-        self.example = example.and_then(|place| u16::try_from(place).ok());
-        self.bound = self.bound();
-        self.bound
-    }
-
-    #[inline]
-    fn look(&mut self, place: usize, visit: u32) -> u32 {
-        let Ok(place) = u16::try_from(place) else { return self.bound };
-        if self.ranking.takes(place, visit) {
-            let times = self.ranking.parts.logarithm.times();
-            let earliest = self.ranking.contender(place).time_around(times, visit).0;
-            if self.last().is_none_or(|last| earliest <= last.rank.time) {
-                self.offer(place, visit);
-                self.bound = self.bound();
-            }
-        }
-        self.bound
-    }
-}
-
-/// The best pod of each zone, best first.
-#[derive(Default)]
-struct Best {
-    /// Only the first `count` mean anything.
-    entries: [Entry; KEPT],
-    count: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    rank: Rank,
-    zone: u16,
-    visit: u32,
-}
-
-impl Default for Entry {
-    fn default() -> Self {
-        Self { rank: Rank { time: u64::MAX, hash: u64::MAX, place: NOBODY }, zone: 0, visit: 0 }
-    }
-}
-
-impl Best {
-    /// A zone that was pushed out may come back with a better pod.
-    fn offer(&mut self, entry: Entry) {
-        let known = self.entries[..self.count].iter().position(|held| held.zone == entry.zone);
-        let mut hole = match known {
-            Some(hole) => hole,
-            None if self.count < KEPT => {
-                self.count += 1;
-                self.entries[self.count - 1] = Entry::default();
-                self.count - 1
-            }
-            None => KEPT - 1,
-        };
-        if self.entries[hole].rank <= entry.rank {
-            return;
-        }
-        while hole > 0 && self.entries[hole - 1].rank > entry.rank {
-            self.entries[hole] = self.entries[hole - 1];
-            hole -= 1;
-        }
-        self.entries[hole] = entry;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contender::Contender;
     use crate::id::Epoch;
     use crate::pod::PodState;
     use crate::view::{Parameters, View, pod};
     use proptest::prelude::*;
     use std::collections::HashSet;
+    use std::vec::Vec;
 
     fn ring(zones: &[Option<&str>]) -> Ring {
         ring_with(zones, 0.05)

@@ -270,7 +270,7 @@ impl Entrants {
             latest: assignment.latest,
             reaches,
             visitors,
-            heirs: Heirs::new(slots),
+            heirs: Heirs::new(slots, view.pods().len(), contenders.len()),
             digest: AtomicU64::new(0),
             view,
             contenders,

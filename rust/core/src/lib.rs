@@ -28,7 +28,6 @@ mod pod;
 mod preference;
 mod ranking;
 mod ring;
-mod successors;
 mod view;
 mod view_json;
 mod visitors;

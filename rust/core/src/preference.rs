@@ -7,7 +7,6 @@ use crate::heirs::Row;
 use crate::id::{PodIndex, Slot};
 use crate::ranking::Ranking;
 use crate::ring::Ring;
-use crate::successors::successors;
 
 /// The pods of a slot in the order in which they would inherit it: see [`Ring::preference`].
 ///
@@ -45,7 +44,7 @@ impl Ring {
 
 impl Preference<'_> {
     /// The first pod of the next row, or of the rest.
-    #[inline]
+    #[inline(never)]
     fn next_of_next_row(&mut self) -> Option<u16> {
         let kept = self.ring.parts().heirs.get(self.slot, self.next_row);
         self.row = match kept {
@@ -61,30 +60,27 @@ impl Preference<'_> {
     #[cold]
     #[inline(never)]
     fn find_row(&self) -> Option<Row> {
-        let parts = self.ring.parts();
-        let count = parts.heirs.count_for(self.next_row);
-        let heirs = successors(parts, self.slot, self.owner(), count);
-        parts.heirs.keep(self.slot, heirs.get(..count)?, self.next_row)
+        let heirs = &self.ring.parts().heirs;
+        let count = heirs.count_to(self.next_row);
+        heirs.keep(self.slot, self.ranking().first(count).get(..count)?)
     }
 
     #[cold]
     #[inline(never)]
     fn next_of_rest(&mut self) -> Option<u16> {
-        let parts = self.ring.parts();
-        if self.given == parts.contenders.len() {
+        if self.given == self.ring.parts().contenders.len() {
             return None;
         }
-        let (slot, owner, given) = (self.slot, self.owner(), self.given);
-        let rest = self.rest.get_or_insert_with(|| {
-            let mut heirs = Ranking::new(parts, slot, owner).heirs();
-            heirs.drain(..given - 1);
-            heirs.into_iter()
-        });
-        rest.next()
+        if self.rest.is_none() {
+            let mut heirs = self.ranking().all();
+            heirs.drain(..self.given - 1);
+            self.rest = Some(heirs.into_iter());
+        }
+        self.rest.as_mut()?.next()
     }
 
-    fn owner(&self) -> PodIndex {
-        self.ring.owner(Slot::new(self.slot))
+    fn ranking(&self) -> Ranking<'_> {
+        Ranking::new(self.ring.parts(), self.slot, self.ring.owner(Slot::new(self.slot)))
     }
 }
 

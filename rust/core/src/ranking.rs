@@ -6,36 +6,34 @@ use alloc::vec::Vec;
 use crate::contender::Contender;
 use crate::id::PodIndex;
 use crate::ring::Parts;
+use crate::visitors::Search;
 
-/// Where a pod belongs among the heirs of a slot: the lower, the earlier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank {
+/// Where a pod belongs among the heirs of a slot.
+#[derive(Clone, Copy)]
+struct Rank {
     /// The time of its visit; [`BEHIND`] all times of others if it does not take the slot.
     time: u64,
-    hash: u64,
-    pub(crate) place: u16,
+    place: u16,
 }
 
 /// Times stay below 2^63.
 const BEHIND: u64 = 1 << 63;
 
-impl Rank {
-    /// Behind all others.
-    pub(crate) const LAST: Self = Self { time: u64::MAX, hash: u64::MAX, place: u16::MAX };
+/// Of how many visitors, for each heir that is wanted, the search begins with the first. Some of
+/// them do not take the slot, and some are in zones that are not wanted.
+const VISITORS_AN_HEIR: usize = 4;
+/// How many times as many it looks at if these were too few.
+const GROWTH: usize = 4;
 
-    /// The time of the visit.
-    #[inline]
-    pub(crate) fn time(self) -> u64 {
-        self.time & !BEHIND
-    }
-}
+/// A time of weight one by which a pod visits all slots in its mind, so many at a time: nearly 1.
+const UNIT: u64 = 1 << 58;
 
 /// What ranks the heirs of one slot.
 pub(crate) struct Ranking<'a> {
-    pub(crate) parts: &'a Parts,
+    parts: &'a Parts,
     slot: u32,
     owner: PodIndex,
-    pub(crate) owner_zone: u16,
+    owner_zone: u16,
     /// By how much pods would go on in the race if the owner's zone were lost: of M, the part that
     /// twice the lost slots leave. A pod takes a slot if its visit, scaled down by this, is within
     /// its reach now. Measured, and continuous: after a small loss the pods that take a slot are
@@ -60,63 +58,108 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    #[inline]
-    pub(crate) fn contender(&self, place: u16) -> &'a Contender {
+    /// The first `count` heirs or more, in the order of the list: all if there are fewer.
+    pub(crate) fn first(&self, count: usize) -> Vec<u16> {
+        let pods = self.parts.contenders.len();
+        let mut visitors = count * VISITORS_AN_HEIR;
+        while visitors < pods {
+            // Of pods that visit slots at these paces, so many visit one of M slots by this time.
+            let heirs = self.until(UNIT / self.parts.weights * visitors as u64);
+            let zones = count.min(self.parts.zones_in_use - 1);
+            if heirs.pods.len() >= count && heirs.zones >= zones {
+                return heirs.pods;
+            }
+            visitors *= GROWTH;
+        }
+        self.all()
+    }
+
+    /// All heirs, in the order of the list.
+    pub(crate) fn all(&self) -> Vec<u16> {
+        self.until(u64::MAX).pods
+    }
+
+    /// The heirs that take the slot and visit it by `end`; all for the last of times.
+    fn until(&self, end: u64) -> Order {
+        let mut early = Early { ranking: self, end, bound: u32::MAX, ranks: Vec::new() };
+        self.parts.visitors.search(self.slot, &mut early);
+        let mut ranks = early.ranks;
+        ranks.sort_unstable_by_key(|rank| rank.time);
+        for tied in ranks.chunk_by_mut(|one, other| one.time == other.time) {
+            tied.sort_unstable_by_key(|rank| (self.contender(rank.place).hash, rank.place));
+        }
+        self.diverse(&ranks)
+    }
+
+    /// The first pod of each zone but the owner's, then the others.
+    fn diverse(&self, ranks: &[Rank]) -> Order {
+        let mut seen = vec![false; self.parts.zones.len()];
+        seen[usize::from(self.owner_zone)] = true;
+        let mut pods = Vec::with_capacity(ranks.len());
+        let mut others = Vec::new();
+        for pod in ranks.iter().map(|rank| self.contender(rank.place).pod) {
+            let seen = &mut seen[usize::from(self.parts.zones[pod.as_usize()])];
+            if core::mem::replace(seen, true) { &mut others } else { &mut pods }.push(pod.get());
+        }
+        let zones = pods.len();
+        pods.append(&mut others);
+        Order { pods, zones }
+    }
+
+    fn contender(&self, place: u16) -> &'a Contender {
         &self.parts.contenders[usize::from(place)]
-    }
-
-    #[inline]
-    pub(crate) fn pod(&self, place: u16) -> u16 {
-        self.contender(place).pod.get()
-    }
-
-    #[inline]
-    pub(crate) fn zone(&self, place: u16) -> u16 {
-        self.parts.zones[usize::from(self.pod(place))]
-    }
-
-    #[inline]
-    pub(crate) fn is_owner(&self, place: u16) -> bool {
-        self.contender(place).pod == self.owner
     }
 
     /// Whether a pod would take the slot that it sees in this visit.
     #[inline]
-    pub(crate) fn takes(&self, place: u16, visit: u32) -> bool {
-        let beside_owner = self.zone(place) == self.owner_zone;
+    fn takes(&self, place: u16, zone: u16, visit: u32) -> bool {
+        let beside_owner = zone == self.owner_zone;
         let share = if beside_owner { self.share_without_owner } else { self.share_without_zone };
         // No factor exceeds 2^24.
         let reach = u64::from(self.parts.reaches[usize::from(place)]);
         u64::from(visit) * u64::from(share) < reach * self.parts.logarithm.times().slots()
     }
+}
 
+/// Some first heirs of a slot, of which so many are the first of their zones.
+struct Order {
+    pods: Vec<u16>,
+    zones: usize,
+}
+
+/// The pods that come by `end`.
+struct Early<'a> {
+    ranking: &'a Ranking<'a>,
+    end: u64,
+    bound: u32,
+    ranks: Vec<Rank>,
+}
+
+impl Search for Early<'_> {
     #[inline]
-    pub(crate) fn rank(&self, place: u16, visit: u32, takes: bool) -> Rank {
-        let pod = self.contender(place);
-        let time = pod.time(self.parts.logarithm.times(), visit);
-        Rank { time: if takes { time } else { time | BEHIND }, hash: pod.hash, place }
+    fn begin(&mut self, example: Option<usize>) -> u32 {
+        let parts = self.ranking.parts;
+        let example = example.and_then(|place| parts.contenders.get(place));
+        self.bound = example.map_or(u32::MAX, |pod| {
+            parts.logarithm.times().blocks_not_after(|tau| pod.paced(tau) <= self.end)
+        });
+        self.bound
     }
 
-    /// All pods but the owner, in the order of the list.
-    pub(crate) fn heirs(&self) -> Vec<u16> {
-        let mut ranks: Vec<Rank> = (0..=u16::MAX)
-            .zip(&self.parts.contenders)
-            .filter(|(_, pod)| pod.pod != self.owner)
-            .map(|(place, pod)| {
-                let visit = pod.permutation.visit(self.slot);
-                self.rank(place, visit, self.takes(place, visit))
-            })
-            .collect();
-        ranks.sort_unstable();
-
-        let mut seen = vec![false; self.parts.zones.len()];
-        seen[usize::from(self.owner_zone)] = true;
-        let is_first = |rank: &&Rank| {
-            let seen = &mut seen[usize::from(self.zone(rank.place))];
-            !core::mem::replace(seen, true)
-        };
-        let (mut order, others): (Vec<&Rank>, Vec<&Rank>) = ranks.iter().partition(is_first);
-        order.extend(others);
-        order.into_iter().map(|rank| self.pod(rank.place)).collect()
+    #[inline]
+    fn look(&mut self, place: usize, visit: u32) -> u32 {
+        let (ranking, parts) = (self.ranking, self.ranking.parts);
+        let pod = &parts.contenders[place];
+        if pod.pod == ranking.owner {
+            return self.bound;
+        }
+        let Ok(place) = u16::try_from(place) else { return self.bound };
+        let takes = ranking.takes(place, parts.zones[pod.pod.as_usize()], visit);
+        let behind = if takes { 0 } else { BEHIND };
+        let time = pod.time(parts.logarithm.times(), visit) | behind;
+        if time <= self.end {
+            self.ranks.push(Rank { time, place });
+        }
+        self.bound
     }
 }

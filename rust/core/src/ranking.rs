@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::contender::Contender;
 use crate::id::PodIndex;
+use crate::logarithm::Times;
 use crate::ring::Parts;
 use crate::visitors::Search;
 
@@ -31,6 +32,7 @@ const UNIT: u64 = 1 << 58;
 /// What ranks the heirs of one slot.
 pub(crate) struct Ranking<'a> {
     parts: &'a Parts,
+    times: Times<'a>,
     slot: u32,
     owner: PodIndex,
     owner_zone: u16,
@@ -50,6 +52,7 @@ impl<'a> Ranking<'a> {
         let owner_zone = parts.zones[owner.as_usize()];
         Self {
             parts,
+            times: parts.logarithm.times(),
             slot,
             owner,
             owner_zone,
@@ -112,12 +115,12 @@ impl<'a> Ranking<'a> {
 
     /// Whether a pod would take the slot that it sees in this visit.
     #[inline]
-    fn takes(&self, place: u16, zone: u16, visit: u32) -> bool {
-        let beside_owner = zone == self.owner_zone;
+    fn takes(&self, place: usize, pod: PodIndex, visit: u32) -> bool {
+        let beside_owner = self.parts.zones[pod.as_usize()] == self.owner_zone;
         let share = if beside_owner { self.share_without_owner } else { self.share_without_zone };
         // No factor exceeds 2^24.
-        let reach = u64::from(self.parts.reaches[usize::from(place)]);
-        u64::from(visit) * u64::from(share) < reach * self.parts.logarithm.times().slots()
+        let reach = u64::from(self.parts.reaches[place]);
+        u64::from(visit) * u64::from(share) < reach * self.times.slots()
     }
 }
 
@@ -138,27 +141,21 @@ struct Early<'a> {
 impl Search for Early<'_> {
     #[inline]
     fn begin(&mut self, example: Option<usize>) -> u32 {
-        let parts = self.ranking.parts;
-        let example = example.and_then(|place| parts.contenders.get(place));
+        let example = example.and_then(|place| self.ranking.parts.contenders.get(place));
         self.bound = example.map_or(u32::MAX, |pod| {
-            parts.logarithm.times().blocks_not_after(|tau| pod.paced(tau) <= self.end)
+            self.ranking.times.blocks_not_after(|tau| pod.paced(tau) <= self.end)
         });
         self.bound
     }
 
     #[inline]
     fn look(&mut self, place: usize, visit: u32) -> u32 {
-        let (ranking, parts) = (self.ranking, self.ranking.parts);
-        let pod = &parts.contenders[place];
-        if pod.pod == ranking.owner {
-            return self.bound;
-        }
-        let Ok(place) = u16::try_from(place) else { return self.bound };
-        let takes = ranking.takes(place, parts.zones[pod.pod.as_usize()], visit);
+        let pod = &self.ranking.parts.contenders[place];
+        let takes = self.ranking.takes(place, pod.pod, visit);
         let behind = if takes { 0 } else { BEHIND };
-        let time = pod.time(parts.logarithm.times(), visit) | behind;
-        if time <= self.end {
-            self.ranks.push(Rank { time, place });
+        let time = pod.time(self.ranking.times, visit) | behind;
+        if time <= self.end && pod.pod != self.ranking.owner {
+            self.ranks.push(Rank { time, place: (place & 0xFFFF) as u16 });
         }
         self.bound
     }

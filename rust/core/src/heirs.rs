@@ -72,9 +72,10 @@ impl Heirs {
         }
     }
 
-    /// How many heirs of a slot are in this row and those before it.
-    pub(crate) fn count_to(&self, row: usize) -> usize {
-        self.count.min((row + 1) * self.count_in_row)
+    /// How many heirs of a slot to find for one row: all, or the first row alone, since few ask
+    /// for more.
+    pub(crate) fn count_for(&self, row: usize) -> usize {
+        if row == 0 { self.count_in_row } else { self.count }
     }
 
     /// Whether there is such a row, kept or not.
@@ -92,19 +93,22 @@ impl Heirs {
             .then(|| self.row(word, self.count_in_row.min(self.count - row * self.count_in_row)))
     }
 
-    /// Keeps the first heirs of a slot, some rows full, instead of those of another slot that
-    /// shares its place. Returns the last of the rows.
-    pub(crate) fn keep(&self, slot: u32, heirs: &[u16]) -> Option<Row> {
+    /// Keeps the first heirs of a slot, instead of those of another one that shares its place.
+    /// Returns one row of them.
+    pub(crate) fn keep(&self, slot: u32, heirs: &[u16], row: usize) -> Option<Row> {
         let empty = || Box::new((0..self.places).map(|_| AtomicU64::new(0)).collect());
-        let mut last = None;
-        for (heirs, kept) in heirs.chunks(self.count_in_row.max(1)).zip(&self.rows) {
+        let mut wanted = None;
+        let rows = heirs.chunks(self.count_in_row.max(1)).zip(&self.rows);
+        for (number, (heirs, places)) in rows.enumerate() {
             let pack = |word, pod: &u16| word << self.pod_bits | u64::from(*pod);
             let word = heirs.iter().rev().fold(0, pack) << self.tag_bits | tag_of(slot);
-            let places = kept.get_or_init(empty);
+            let places = places.get_or_init(empty);
             places.get(place(slot, places.len()))?.store(word, Ordering::Relaxed);
-            last = Some(self.row(word, heirs.len()));
+            if number == row {
+                wanted = Some(self.row(word, heirs.len()));
+            }
         }
-        last
+        wanted
     }
 
     #[inline]
@@ -143,15 +147,15 @@ mod tests {
         let heirs = Heirs::new(1 << 24, 65_535, 65_535);
         let pods: Vec<u16> = (65_520..65_535).collect();
         assert_eq!(all(&heirs, 5), None);
-        heirs.keep(5, &pods);
+        heirs.keep(5, &pods, 0);
         assert_eq!(all(&heirs, 5), Some(pods.clone()));
         assert_eq!(all(&heirs, 6), None);
         let last = (1 << 24) - (1 << 16) + 5;
-        heirs.keep(last, &[0; KEPT]);
+        heirs.keep(last, &[0; KEPT], 0);
         assert_eq!(all(&heirs, last), Some(std::vec![0; KEPT]));
         assert_eq!(all(&heirs, 5), None);
         // A first row alone says nothing about the others.
-        heirs.keep(5, &pods[..heirs.count_to(0)]);
+        heirs.keep(5, &pods[..heirs.count_for(0)], 0);
         assert_eq!((heirs.get(5, 0).is_some(), heirs.get(5, 1)), (true, None));
     }
 
@@ -163,7 +167,7 @@ mod tests {
                 let first = u16::try_from(pods.saturating_sub(KEPT + 1)).unwrap();
                 let expected: Vec<u16> = (first..).take(KEPT.min(pods - 1)).collect();
                 for row in (0..).take_while(|row| heirs.has(*row)) {
-                    let told = heirs.keep(slots - 1, &expected[..heirs.count_to(row)]);
+                    let told = heirs.keep(slots - 1, &expected[..heirs.count_for(row)], row);
                     assert_eq!(told, heirs.get(slots - 1, row), "{slots} slots, {pods} pods");
                 }
                 assert_eq!(all(&heirs, slots - 1), Some(expected), "{slots} slots, {pods} pods");

@@ -61,8 +61,8 @@ impl Preference<'_> {
     #[inline(never)]
     fn find_row(&self) -> Option<Row> {
         let heirs = &self.ring.parts().heirs;
-        let count = heirs.count_to(self.next_row);
-        heirs.keep(self.slot, self.ranking().first(count).get(..count)?)
+        let count = heirs.count_for(self.next_row);
+        heirs.keep(self.slot, self.ranking().first(count).get(..count)?, self.next_row)
     }
 
     #[cold]

@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
 
 use crate::contender::Contender;
 use crate::id::PodIndex;
@@ -20,13 +21,13 @@ struct Rank {
 /// Times stay below 2^63.
 const BEHIND: u64 = 1 << 63;
 
-/// Of how many visitors, for each heir that is wanted, the search begins with the first. Some of
-/// them do not take the slot, and some are in zones that are not wanted.
+/// How many visitors of the slot are ranked, for each heir that is wanted: some do not take it, and
+/// some are of a zone that is there already.
 const VISITORS_AN_HEIR: usize = 4;
-/// How many times as many it looks at if these were too few.
-const GROWTH: usize = 4;
+/// How many times as many are ranked if these were too few.
+const GROWTH: usize = 8;
 
-/// A time of weight one by which a pod visits all slots in its mind, so many at a time: nearly 1.
+/// 1, as the times have it: a pod of weight w visits the part w * t of all slots by an early time t.
 const UNIT: u64 = 1 << 58;
 
 /// What ranks the heirs of one slot.
@@ -64,11 +65,12 @@ impl<'a> Ranking<'a> {
     /// The first `count` heirs or more, in the order of the list: all if there are fewer.
     pub(crate) fn first(&self, count: usize) -> Vec<u16> {
         let pods = self.parts.contenders.len();
+        let zones = count.min(self.parts.zones_in_use - 1);
         let mut visitors = count * VISITORS_AN_HEIR;
         while visitors < pods {
-            // Of pods that visit slots at these paces, so many visit one of M slots by this time.
-            let heirs = self.until(UNIT / self.parts.weights * visitors as u64);
-            let zones = count.min(self.parts.zones_in_use - 1);
+            // By this time, so many pods of these weights visit the average slot.
+            let end = UNIT / self.parts.weights * visitors as u64;
+            let heirs = self.until(end, visitors);
             if heirs.pods.len() >= count && heirs.zones >= zones {
                 return heirs.pods;
             }
@@ -79,33 +81,38 @@ impl<'a> Ranking<'a> {
 
     /// All heirs, in the order of the list.
     pub(crate) fn all(&self) -> Vec<u16> {
-        self.until(u64::MAX).pods
+        self.until(u64::MAX, self.parts.contenders.len()).pods
     }
 
-    /// The heirs that take the slot and visit it by `end`; all for the last of times.
-    fn until(&self, end: u64) -> Order {
-        let mut early = Early { ranking: self, end, bound: u32::MAX, ranks: Vec::new() };
+    /// The heirs that take the slot and visit it by `end`, about so many; all if there is no end.
+    fn until(&self, end: u64, about: usize) -> Order {
+        let ranks = Vec::with_capacity(about);
+        let mut early = Early { ranking: self, end, bound: u32::MAX, ranks };
         self.parts.visitors.search(self.slot, &mut early);
         let mut ranks = early.ranks;
         ranks.sort_unstable_by_key(|rank| rank.time);
         for tied in ranks.chunk_by_mut(|one, other| one.time == other.time) {
             tied.sort_unstable_by_key(|rank| (self.contender(rank.place).hash, rank.place));
         }
-        self.diverse(&ranks)
+        self.diverse(ranks)
     }
 
     /// The first pod of each zone but the owner's, then the others.
-    fn diverse(&self, ranks: &[Rank]) -> Order {
+    fn diverse(&self, mut ranks: Vec<Rank>) -> Order {
         let mut seen = vec![false; self.parts.zones.len()];
         seen[usize::from(self.owner_zone)] = true;
         let mut pods = Vec::with_capacity(ranks.len());
-        let mut others = Vec::new();
-        for pod in ranks.iter().map(|rank| self.contender(rank.place).pod) {
-            let seen = &mut seen[usize::from(self.parts.zones[pod.as_usize()])];
-            if core::mem::replace(seen, true) { &mut others } else { &mut pods }.push(pod.get());
-        }
+        let pod = |rank: &Rank| self.contender(rank.place).pod;
+        ranks.retain(|rank| {
+            let zone = self.parts.zones[pod(rank).as_usize()];
+            let is_seen = mem::replace(&mut seen[usize::from(zone)], true);
+            if !is_seen {
+                pods.push(pod(rank).get());
+            }
+            is_seen
+        });
         let zones = pods.len();
-        pods.append(&mut others);
+        pods.extend(ranks.iter().map(|rank| pod(rank).get()));
         Order { pods, zones }
     }
 

@@ -110,28 +110,28 @@ impl FusedIterator for Preference<'_> {}
 mod tests {
     use super::*;
     use crate::contender::Contender;
+    use crate::heirs::KEPT;
     use crate::id::Epoch;
-    use crate::pod::PodState;
+    use crate::pod::{Pod, PodState};
     use crate::view::{Parameters, View, pod};
+    use crate::weight::Weight;
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::vec::Vec;
 
     fn ring(zones: &[Option<&str>]) -> Ring {
-        ring_with(zones, 0.05)
+        let pods = zones.iter().enumerate().map(|(number, zone)| pod_in(number, 1.0, *zone));
+        ring_of(256, 0.05, pods.collect())
     }
 
-    fn ring_with(zones: &[Option<&str>], epsilon: f64) -> Ring {
-        let pods = zones
-            .iter()
-            .enumerate()
-            .map(|(number, zone)| {
-                let mut pod = pod(&std::format!("pod-{number:02}"), 1.0);
-                pod.zone = zone.map(Into::into);
-                pod
-            })
-            .collect();
-        let parameters = Parameters::new(256, epsilon, 0).unwrap();
+    fn pod_in(number: usize, weight: f64, zone: Option<&str>) -> Pod {
+        let mut pod = pod(&std::format!("pod-{number:04}"), weight);
+        pod.zone = zone.map(Into::into);
+        pod
+    }
+
+    fn ring_of(slots: u64, epsilon: f64, pods: Vec<Pod>) -> Ring {
+        let parameters = Parameters::new(slots, epsilon, 0).unwrap();
         Ring::build(View::new(Epoch::new(1), parameters, pods).unwrap()).unwrap()
     }
 
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_pod_that_owns_no_slots_is_on_no_list() {
         let ring = ring(&[None; 4]);
-        let drained = ring.view().with_state("pod-02", PodState::Draining).unwrap();
+        let drained = ring.view().with_state("pod-0002", PodState::Draining).unwrap();
         let ring = Ring::build(drained).unwrap();
         for slot in (0..256).map(Slot::new) {
             assert!(ring.preference(slot).all(|pod| pod != PodIndex::new(2)));
@@ -170,54 +170,136 @@ mod tests {
     }
 
     /// The rule in full, from nothing but the table.
-    fn takes(ring: &Ring, zones: &[Option<&str>], pod: &Contender, slot: u32) -> bool {
+    fn takes(ring: &Ring, pod: &Contender, slot: u32) -> bool {
+        let zone = |one: usize| ring.view().pods()[one].zone.as_deref();
         let owner = ring.owner(Slot::new(slot)).as_usize();
         let shared = |one: usize, other: usize| {
-            one == other || zones[one].is_some() && zones[one] == zones[other]
+            one == other || zone(one).is_some() && zone(one) == zone(other)
         };
         let gone = |one: u16| match shared(owner, pod.pod.as_usize()) {
             true => usize::from(one) == owner,
             false => shared(usize::from(one), owner),
         };
+        let slots = ring.view().parameters().slots();
         let owned = |slot: &u32| ring.owners()[*slot as usize] == pod.pod.get();
-        let count: u32 = (0..256).filter(owned).map(|_| 1).sum();
+        let count: u32 = (0..slots).filter(owned).map(|_| 1).sum();
         let full = count == ring.capacities()[pod.pod.as_usize()];
-        let latest = (0..256).filter(owned).map(|slot| pod.permutation.visit(slot)).max();
-        let reach = if full { latest.unwrap_or(0) } else { 256 };
+        let latest = (0..slots).filter(owned).map(|slot| pod.permutation.visit(slot)).max();
+        let reach = if full { latest.unwrap_or(0) } else { slots };
         let lost: u32 = ring.owners().iter().filter(|one| gone(**one)).map(|_| 1).sum();
-        pod.permutation.visit(slot) * 256_u32.saturating_sub(2 * lost) < reach * 256
+        let share = u64::from(slots.saturating_sub(2 * lost));
+        u64::from(pod.permutation.visit(slot)) * share < u64::from(reach) * u64::from(slots)
+    }
+
+    /// The list, the slow way: take the best pod left, new zones before known ones.
+    fn picked_pod_by_pod(ring: &Ring, slot: u32) -> Vec<PodIndex> {
+        let parts = ring.parts();
+        let owner = ring.owner(Slot::new(slot));
+        let zone = |pod: PodIndex| ring.view().pods()[pod.as_usize()].zone.as_deref();
+        let order = |pod: &Contender| pod.visit(slot).order(parts.logarithm.times());
+        let rank = |pod: &Contender| (pod.pod != owner, !takes(ring, pod, slot), order(pod));
+        let mut left: Vec<_> = parts.contenders.iter().map(|pod| (rank(pod), pod.pod)).collect();
+        left.sort_unstable();
+        let (mut list, mut zones) = (Vec::new(), HashSet::new());
+        while !left.is_empty() {
+            let is_new = |pod| zone(pod).is_none_or(|zone| !zones.contains(zone));
+            let next = left.iter().position(|(_, pod)| is_new(*pod)).unwrap_or(0);
+            let (_, pod) = left.remove(next);
+            zones.extend(zone(pod));
+            list.push(pod);
+        }
+        list
+    }
+
+    /// Pods of every kind, in so many zones or in none.
+    fn pods() -> impl Strategy<Value = Vec<Pod>> {
+        let weight = prop_oneof![
+            6 => Just(1.0), 1 => Just(2.5), 1 => Just(1e-6), 1 => Just(Weight::MILLIONTHS_MAX as f64 / 1e6)
+        ];
+        let one = (weight, any::<proptest::sample::Index>(), prop::bool::weighted(0.1));
+        let pods = proptest::collection::vec(one, 1..140);
+        (0_usize..40, pods).prop_map(|(zones, pods)| {
+            let mut pods: Vec<Pod> = pods
+                .into_iter()
+                .enumerate()
+                .map(|(number, (weight, zone, drained))| {
+                    // One of the zones is none.
+                    let zone = zone.index(zones + 1).checked_sub(1);
+                    let zone = zone.map(|zone| std::format!("zone-{zone}"));
+                    let mut pod = pod_in(number, weight, zone.as_deref());
+                    if drained {
+                        pod.state = PodState::Draining;
+                    }
+                    pod
+                })
+                .collect();
+            pods[0].state = PodState::Active;
+            pods
+        })
     }
 
     proptest! {
-        /// The list, computed the slow way: take the best pod left, new zones before known ones.
+        /// However it is asked for: in pieces, from a copy of a list in use, for the first time or again.
         #[test]
         fn the_list_is_the_one_picked_pod_by_pod(
-            zones in proptest::collection::vec(proptest::option::of(0_u8..6), 1..24),
+            pods in pods(),
             slot in 0_u32..256,
             epsilon in prop_oneof![Just(0.0), Just(0.05), Just(1.0)],
+            pieces in proptest::collection::vec(0_usize..20, 0..6),
         ) {
-            let names: Vec<Option<std::string::String>> =
-                zones.iter().map(|zone| zone.map(|zone| std::format!("zone-{zone}"))).collect();
-            let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
-            let ring = ring_with(&names, epsilon);
-            let parts = ring.parts();
-            let mut left: Vec<&Contender> = parts.contenders.iter().collect();
-            let mut expected: Vec<PodIndex> = Vec::new();
-            while !left.is_empty() {
-                let known = |pod: &Contender| {
-                    names[pod.pod.as_usize()].is_some()
-                        && expected.iter().any(|one| names[one.as_usize()] == names[pod.pod.as_usize()])
-                };
-                let owner = ring.owner(Slot::new(slot));
-                let next = (0..left.len()).min_by_key(|place| {
-                    let pod = left[*place];
-                    let order = pod.visit(slot).order(parts.logarithm.times());
-                    (pod.pod != owner, known(pod), !takes(&ring, &names, pod, slot), order)
-                });
-                expected.push(left.remove(next.unwrap()).pod);
+            let ring = ring_of(256, epsilon, pods);
+            let expected = picked_pod_by_pod(&ring, slot);
+            let mut list = ring.preference(Slot::new(slot));
+            let mut given = 0;
+            for piece in pieces {
+                let next: Vec<PodIndex> = list.by_ref().take(piece).collect();
+                prop_assert_eq!(&next, &expected[given..][..next.len()]);
+                given += next.len();
+                prop_assert_eq!(given, expected.len().min(given - next.len() + piece));
+                prop_assert_eq!(list.len(), expected.len() - given);
+                let copy: Vec<PodIndex> = list.clone().take(piece).collect();
+                prop_assert_eq!(&copy, &expected[given..][..copy.len()]);
             }
+            let rest: Vec<PodIndex> = list.by_ref().collect();
+            prop_assert_eq!(&rest, &expected[given..]);
+            prop_assert_eq!((list.next(), list.len()), (None, 0));
+            let again: Vec<PodIndex> = ring.preference(Slot::new(slot)).collect();
+            prop_assert_eq!(again, expected);
+        }
+    }
+
+    /// The heaviest pods make all their visits in little time, so many come at once.
+    #[test]
+    fn pods_that_come_at_the_same_time_are_told_apart_by_their_hash() {
+        let heaviest = Weight::MILLIONTHS_MAX as f64 / 1e6;
+        let ring = ring_of(2048, 1.0, (0..1000).map(|pod| pod_in(pod, heaviest, None)).collect());
+        let times = ring.parts().logarithm.times();
+        let has_ties = |slot: &u32| {
+            let time = |pod: &Contender| pod.visit(*slot).order(times).0;
+            let different: HashSet<u64> = ring.parts().contenders.iter().map(time).collect();
+            different.len() < 1000
+        };
+        let slots: Vec<u32> = (0..2048).filter(has_ties).take(6).collect();
+        assert_eq!(slots.len(), 6);
+        for slot in slots {
             let list: Vec<PodIndex> = ring.preference(Slot::new(slot)).collect();
-            prop_assert_eq!(list, expected);
+            assert_eq!(list, picked_pod_by_pod(&ring, slot));
+        }
+    }
+
+    /// The slots of one place, in turns.
+    #[test]
+    fn slots_that_share_a_place_keep_their_own_lists() {
+        let zones = [None, Some("a"), Some("b")];
+        let pods = (0..300).map(|number| pod_in(number, 1.0, zones[number % 3])).collect();
+        let ring = ring_of(1 << 18, 0.05, pods);
+        for count in [2, 2 + KEPT, 4, 20, 1 + KEPT] {
+            for slot in (0..4).map(|part| (part << 16) + 77) {
+                let list: Vec<PodIndex> = ring.preference(Slot::new(slot)).take(count).collect();
+                let all = Ranking::new(ring.parts(), slot, list[0]).all();
+                let expected: Vec<PodIndex> = all.into_iter().map(PodIndex::new).collect();
+                assert_eq!(list[1..], expected[..count - 1]);
+            }
         }
     }
 
@@ -228,7 +310,9 @@ mod tests {
             (0..40).map(|pod| [None, Some("a"), Some("b")][pod % 3]).collect();
         let ring = ring(&zones);
         let lists = |ring: &Ring| -> Vec<Vec<PodIndex>> {
-            (0..256).map(|slot| ring.preference(Slot::new(slot)).take(6).collect()).collect()
+            (0..256)
+                .map(|slot| ring.preference(Slot::new(slot)).take(slot as usize % 20).collect())
+                .collect()
         };
         let expected = lists(&Ring::build(ring.view().clone()).unwrap());
         std::thread::scope(|scope| {

@@ -23,7 +23,7 @@ const BEHIND: u64 = 1 << 63;
 
 /// How many visitors of the slot are ranked, for each heir that is wanted: some do not take it, and
 /// some are of a zone that is there already.
-const VISITORS_AN_HEIR: usize = 4;
+const VISITORS_AN_HEIR: usize = 5;
 /// How many times as many are ranked if these were too few.
 const GROWTH: usize = 8;
 

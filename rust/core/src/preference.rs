@@ -114,10 +114,12 @@ mod tests {
     use crate::id::Epoch;
     use crate::pod::{Pod, PodState};
     use crate::view::{Parameters, View, pod};
-    use crate::weight::Weight;
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::vec::Vec;
+
+    /// The most that a pod may weigh.
+    const HEAVIEST: f64 = 1.1e6;
 
     fn ring(zones: &[Option<&str>]) -> Ring {
         let pods = zones.iter().enumerate().map(|(number, zone)| pod_in(number, 1.0, *zone));
@@ -214,7 +216,7 @@ mod tests {
     /// Pods of every kind, in so many zones or in none.
     fn pods() -> impl Strategy<Value = Vec<Pod>> {
         let weight = prop_oneof![
-            6 => Just(1.0), 1 => Just(2.5), 1 => Just(1e-6), 1 => Just(Weight::MILLIONTHS_MAX as f64 / 1e6)
+            6 => Just(1.0), 1 => Just(2.5), 1 => Just(1e-6), 1 => Just(HEAVIEST)
         ];
         let one = (weight, any::<proptest::sample::Index>(), prop::bool::weighted(0.1));
         let pods = proptest::collection::vec(one, 1..140);
@@ -271,16 +273,15 @@ mod tests {
     /// The heaviest pods make all their visits in little time, so many come at once.
     #[test]
     fn pods_that_come_at_the_same_time_are_told_apart_by_their_hash() {
-        let heaviest = Weight::MILLIONTHS_MAX as f64 / 1e6;
-        let ring = ring_of(2048, 1.0, (0..1000).map(|pod| pod_in(pod, heaviest, None)).collect());
+        let ring = ring_of(2048, 1.0, (0..1000).map(|pod| pod_in(pod, HEAVIEST, None)).collect());
         let times = ring.parts().logarithm.times();
         let has_ties = |slot: &u32| {
             let time = |pod: &Contender| pod.visit(*slot).order(times).0;
             let different: HashSet<u64> = ring.parts().contenders.iter().map(time).collect();
             different.len() < 1000
         };
-        let slots: Vec<u32> = (0..2048).filter(has_ties).take(6).collect();
-        assert_eq!(slots.len(), 6);
+        let slots: Vec<u32> = (0..2048).filter(has_ties).take(3).collect();
+        assert_eq!(slots.len(), 3);
         for slot in slots {
             let list: Vec<PodIndex> = ring.preference(Slot::new(slot)).collect();
             assert_eq!(list, picked_pod_by_pod(&ring, slot));

@@ -116,17 +116,18 @@ impl<'a> Ranking<'a> {
         Order { pods, zones }
     }
 
+    #[inline]
     fn contender(&self, place: u16) -> &'a Contender {
         &self.parts.contenders[usize::from(place)]
     }
 
     /// Whether a pod would take the slot that it sees in this visit.
     #[inline]
-    fn takes(&self, place: usize, pod: PodIndex, visit: u32) -> bool {
+    fn takes(&self, place: u16, pod: PodIndex, visit: u32) -> bool {
         let beside_owner = self.parts.zones[pod.as_usize()] == self.owner_zone;
         let share = if beside_owner { self.share_without_owner } else { self.share_without_zone };
         // No factor exceeds 2^24.
-        let reach = u64::from(self.parts.reaches[place]);
+        let reach = u64::from(self.parts.reaches[usize::from(place)]);
         u64::from(visit) * u64::from(share) < reach * self.times.slots()
     }
 }
@@ -157,12 +158,13 @@ impl Search for Early<'_> {
 
     #[inline]
     fn look(&mut self, place: usize, visit: u32) -> u32 {
-        let pod = &self.ranking.parts.contenders[place];
+        let Ok(place) = u16::try_from(place) else { return self.bound };
+        let pod = self.ranking.contender(place);
         let takes = self.ranking.takes(place, pod.pod, visit);
         let behind = if takes { 0 } else { BEHIND };
         let time = pod.time(self.ranking.times, visit) | behind;
         if time <= self.end && pod.pod != self.ranking.owner {
-            self.ranks.push(Rank { time, place: (place & 0xFFFF) as u16 });
+            self.ranks.push(Rank { time, place });
         }
         self.bound
     }

@@ -46,13 +46,20 @@ pub(crate) struct Heirs {
     places: u32,
     tag_bits: u32,
     pod_bits: u32,
-    /// How many heirs a slot has here, and how many a row holds.
+    /// How many heirs a slot has here.
     count: usize,
-    count_in_row: usize,
-    /// By row and place: some heirs, and below them the number of the slot without its low 16 bits,
-    /// plus one. 0 is empty. One word each, so whoever reads it reads what one thread wrote, and
-    /// all threads would write the same. Of a row nothing is allocated before somebody asks.
-    rows: [OnceBox<Box<[AtomicU64]>>; ROWS_MAX],
+    rows: [Rows; ROWS_MAX],
+}
+
+/// One row of every slot.
+#[derive(Default)]
+struct Rows {
+    /// How many heirs it has.
+    count: usize,
+    /// By place: the heirs, and below them the number of the slot without its low 16 bits, plus
+    /// one. 0 is empty. One word each, so whoever reads it reads what one thread wrote, and all
+    /// threads would write the same. Nothing is allocated before somebody asks.
+    words: OnceBox<Box<[AtomicU64]>>,
 }
 
 impl Heirs {
@@ -62,48 +69,46 @@ impl Heirs {
         let pod_bits = (usize::BITS - pods.saturating_sub(1).leading_zeros()).max(1);
         let count = KEPT.min(contenders.saturating_sub(1));
         let room = ((u64::BITS - tag_bits) / pod_bits) as usize;
-        Self {
-            places: slots.min(PLACES_MAX),
-            tag_bits,
-            pod_bits,
-            count,
-            count_in_row: room.min(count),
-            rows: Default::default(),
-        }
+        let rows = core::array::from_fn(|row| Rows {
+            count: count.saturating_sub(row * room).min(room),
+            words: OnceBox::new(),
+        });
+        Self { places: slots.min(PLACES_MAX), tag_bits, pod_bits, count, rows }
     }
 
     /// How many heirs of a slot to find for one row: all, or the first row alone, since few ask
     /// for more.
     pub(crate) fn count_for(&self, row: usize) -> usize {
-        if row == 0 { self.count_in_row } else { self.count }
+        if row == 0 { self.rows[0].count } else { self.count }
     }
 
     /// Whether there is such a row, kept or not.
     pub(crate) fn has(&self, row: usize) -> bool {
-        row * self.count_in_row < self.count
+        self.rows.get(row).is_some_and(|rows| rows.count > 0)
     }
 
     /// One row of the heirs of a slot, if it is kept.
     #[inline]
     pub(crate) fn get(&self, slot: u32, row: usize) -> Option<Row> {
-        let places = self.rows.get(row)?.get()?;
-        let word = places.get(place(slot, places.len()))?.load(Ordering::Relaxed);
+        let rows = self.rows.get(row)?;
+        let words = rows.words.get()?;
+        let word = words.get(place(slot, words.len()))?.load(Ordering::Relaxed);
         let is_of_slot = word & !u64::MAX.wrapping_shl(self.tag_bits) == tag_of(slot);
-        is_of_slot
-            .then(|| self.row(word, self.count_in_row.min(self.count - row * self.count_in_row)))
+        is_of_slot.then(|| self.row(word, rows.count))
     }
 
     /// Keeps the first heirs of a slot, instead of those of another one that shares its place.
     /// Returns one row of them.
     pub(crate) fn keep(&self, slot: u32, heirs: &[u16], row: usize) -> Option<Row> {
         let empty = || Box::new((0..self.places).map(|_| AtomicU64::new(0)).collect());
-        let mut wanted = None;
-        let rows = heirs.chunks(self.count_in_row.max(1)).zip(&self.rows);
-        for (number, (heirs, places)) in rows.enumerate() {
+        let (mut left, mut wanted) = (heirs, None);
+        for (number, rows) in self.rows.iter().take_while(|rows| rows.count > 0).enumerate() {
+            let Some((heirs, others)) = left.split_at_checked(rows.count) else { break };
+            left = others;
             let pack = |word, pod: &u16| word << self.pod_bits | u64::from(*pod);
             let word = heirs.iter().rev().fold(0, pack) << self.tag_bits | tag_of(slot);
-            let places = places.get_or_init(empty);
-            places.get(place(slot, places.len()))?.store(word, Ordering::Relaxed);
+            let words = rows.words.get_or_init(empty);
+            words.get(place(slot, words.len()))?.store(word, Ordering::Relaxed);
             if number == row {
                 wanted = Some(self.row(word, heirs.len()));
             }

@@ -43,31 +43,29 @@ impl Ring {
 }
 
 impl Preference<'_> {
-    /// The first pod of the next row, or of the rest.
+    /// The first pod of the next row, or of what comes after the rows.
     #[inline(never)]
     fn next_of_next_row(&mut self) -> Option<u16> {
-        let kept = self.ring.parts().heirs.get(self.slot, self.next_row);
-        self.row = match kept {
-            Some(row) => row,
-            None if self.ring.parts().heirs.has(self.next_row) => self.find_row()?,
-            None => return self.next_of_rest(),
+        let Some(row) = self.ring.parts().heirs.get(self.slot, self.next_row) else {
+            return self.next_of_unknown();
         };
+        self.row = row;
         self.next_row += 1;
         self.row.next()
     }
 
-    /// The next row of heirs, which are kept from now on.
+    /// The first pod of a row that is not kept, from now on it is; or of what comes after the rows.
     #[cold]
     #[inline(never)]
-    fn find_row(&self) -> Option<Row> {
+    fn next_of_unknown(&mut self) -> Option<u16> {
         let heirs = &self.ring.parts().heirs;
-        let count = heirs.count_for(self.next_row);
-        heirs.keep(self.slot, self.ranking().first(count).get(..count)?, self.next_row)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn next_of_rest(&mut self) -> Option<u16> {
+        if heirs.has(self.next_row) {
+            let count = heirs.count_for(self.next_row);
+            let first = self.ranking().first(count);
+            self.row = heirs.keep(self.slot, first.get(..count)?, self.next_row)?;
+            self.next_row += 1;
+            return self.row.next();
+        }
         if self.given == self.ring.parts().contenders.len() {
             return None;
         }

@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::client::Client;
+use super::client::{Client, Patience};
 use super::keys::Keys;
 use crate::error::{CallError, ChangeFailed, StartError};
 use crate::operator::Description;
@@ -50,7 +50,8 @@ impl EtcdOperator {
         let (news, _) = mpsc::channel(1);
         let members = endpoints.len().max(1);
         // Each member is asked in turn, and all of them within the time.
-        let patience = timeout / u32::try_from(members).unwrap_or(1);
+        let most = timeout / u32::try_from(members).unwrap_or(1);
+        let patience = Patience { late: most, most };
         let client = Client::new(endpoints, Keys::new(prefix, cluster), patience, news);
         Ok(Self { client, cluster: cluster.to_owned(), address, timeout, members })
     }

@@ -11,7 +11,7 @@ use hashroute_core::{Epoch, Parameters, Pod, PodId, Slot, View};
 use tempfile::TempDir;
 
 use super::EtcdOperator;
-use super::client::{Client, News};
+use super::client::{Client, News, Patience};
 use super::keys::Keys;
 use super::proto::WatchResponse;
 use crate::proto::record_change::Change as Wanted;
@@ -243,9 +243,10 @@ fn a_watch_that_was_compacted_away_begins_again_with_a_look() {
     let endpoints = vec![(etcd.endpoints[0].clone(), endpoint)];
     let keys = Keys::new("/hashroute", CLUSTER);
     block(async {
-        let client = Client::new(endpoints, keys, Duration::from_secs(5), news);
+        let patience = Patience { late: Duration::from_secs(1), most: Duration::from_secs(5) };
+        let client = Client::new(endpoints, keys, patience, news);
         let compacted = WatchResponse { canceled: true, compact_revision: 9, ..Default::default() };
-        let why = client.changed(compacted).await.unwrap_err();
+        let why = client.changed(0, compacted).await.unwrap_err();
         assert!(why.contains("compacted away at 9"), "{why}");
         tokio::task::LocalSet::new()
             .run_until(async {

@@ -130,7 +130,8 @@ class Cluster:
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
         client = str(self._file("client"))
-        self._python("recorder", "tests.soak.recorder", client, str(self.owners))
+        own = self._timeline("recorder")
+        self._python("recorder", "tests.soak.recorder", client, str(self.owners), *own)
         self._python("moves", "tests.soak.moves", client)
         keys = str(self.trial.keys)
         self._python("writers", "tests.soak.writers", str(self.writes), keys, *self.trial.writers)
@@ -215,7 +216,8 @@ class Cluster:
         if name in PODS and self.trial.guard == "pod":
             address = self.hosts[name].address
             listen = (f"{address}:9100", f"tcp://{address}:9101")
-            arguments = (str(self._file(name)), name, *listen, self._store_address)
+            own = self._timeline(name)
+            arguments = (str(self._file(name)), name, *listen, self._store_address, *own)
             self._python(name, "tests.soak.member", *arguments)
             return
         verb = "voter" if name == "witness" else "proxy"
@@ -298,6 +300,11 @@ class Cluster:
 
     def _file(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
+
+    def _timeline(self, name: str) -> list[str]:
+        """Where one of our processes writes down what it does, on etcd."""
+        is_on_etcd = self.trial.engine == "etcd"
+        return [str(self.directory / f"timeline-{name}.jsonl")] if is_on_etcd else []
 
     def _start_etcd(self, name: str) -> None:
         address = self.hosts[name].address

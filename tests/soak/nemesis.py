@@ -110,9 +110,7 @@ class Tail:
 class Nemesis:
     """Makes faults on a cluster."""
 
-    def __init__(
-        self, cluster: Cluster, seed: int, *, is_leader_there: bool | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, seed: int, *, is_leader_there: bool | None = None) -> None:
         """Faults on this cluster, by this seed.
 
         Args:

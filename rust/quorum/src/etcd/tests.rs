@@ -269,8 +269,8 @@ fn a_watch_that_was_compacted_away_begins_again_with_a_look() {
     let etcd = Etcd::start();
     etcd.found();
     let (late, most) = (Duration::from_secs(1), Duration::from_secs(5));
-    let (client, mut news) = client(&[&etcd.endpoints[0]], late, most);
     block(LocalSet::new().run_until(async {
+        let (client, mut news) = client(&[&etcd.endpoints[0]], late, most);
         let compacted = WatchResponse { canceled: true, compact_revision: 9, ..Default::default() };
         let why = client.changed(0, compacted).await.unwrap_err();
         assert!(why.contains("compacted away at 9"), "{why}");
@@ -303,8 +303,9 @@ fn a_member_of_etcd_that_hangs_costs_no_lease() {
     etcd.signal((leader + 1) % 3, "-STOP");
     wait("both pods renew elsewhere", || [&one, &other].into_iter().all(is_renewed_elsewhere));
     for node in [one, other] {
-        let since = node.snapshot().member.unwrap().lease_age_ms.unwrap();
-        assert!(since >= hung.elapsed().as_secs_f64() * 1e3, "its lease ended meanwhile");
+        let hung_ms = hung.elapsed().as_secs_f64() * 1e3;
+        let since_ms = node.snapshot().member.unwrap().lease_age_ms.unwrap();
+        assert!(since_ms >= hung_ms, "its lease ended meanwhile");
     }
     etcd.signal((leader + 1) % 3, "-CONT");
 }
@@ -359,8 +360,8 @@ fn what_is_decided_and_what_is_read_go_to_another_member_when_the_first_hangs() 
     let [(_listener, hung), _] = hung();
     let (late, most) = (Duration::from_millis(200), Duration::from_secs(3_600));
     for asks_to_write in [true, false] {
-        let (client, mut news) = client(&[&hung, &etcd.endpoints[0]], late, most);
         block(LocalSet::new().run_until(async {
+            let (client, mut news) = client(&[&hung, &etcd.endpoints[0]], late, most);
             if asks_to_write {
                 spawn_local(client.transact(Request(1), founding()));
                 told(&mut news, |news| {
@@ -379,10 +380,10 @@ fn what_is_decided_and_what_is_read_go_to_another_member_when_the_first_hangs() 
 fn an_answer_that_never_comes_counts_once_against_its_member() {
     let [(_one, first), (_other, second)] = hung();
     let (late, most) = (Duration::from_millis(20), Duration::from_millis(400));
-    let (client, mut news) = client(&[&first, &second], late, most);
     // Nothing that may be put to two members.
     let beat = || Transaction { then: Vec::new(), ..founding() };
     block(LocalSet::new().run_until(async {
+        let (client, mut news) = client(&[&first, &second], late, most);
         for (number, next) in [(1, &second), (2, &first)] {
             spawn_local(Rc::clone(&client).transact(Request(number), beat()));
             while client.address() != next {

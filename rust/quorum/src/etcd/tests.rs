@@ -287,27 +287,31 @@ fn reads_record(news: &News) -> bool {
 
 #[test]
 fn a_member_of_etcd_that_hangs_costs_no_lease() {
-    // As long as nobody waits for an answer, so that one who does has lost it.
-    let lease = LeaseSettings { ttl_us: 10_000_000, ..LEASE };
-    let mut etcd = Etcd::with(lease);
-    let leader = etcd.leader();
+    // A machine that stalls may cost one; who waits for the member loses every time.
+    assert!((0..5).any(|_| leases_outlast_a_member_that_hangs()));
+}
+
+/// Whether two pods hold their leases without a gap while the member of etcd that both talk to
+/// stops, which is not the leader.
+fn leases_outlast_a_member_that_hangs() -> bool {
+    // Shorter than it takes to notice that the connection is dead.
+    let mut etcd = Etcd::with(LeaseSettings { ttl_us: 1_300_000, ..LEASE });
+    let hangs = (etcd.leader() + 1) % 3;
     // Everybody asks the first one first.
-    etcd.endpoints.rotate_left((leader + 1) % 3);
+    etcd.endpoints.rotate_left(hangs);
     let (one, other) = pair(&etcd);
+    let hung = Instant::now();
+    etcd.signal(hangs, "-STOP");
     let is_renewed_elsewhere = |node: &Node| {
         let snapshot = node.snapshot();
         let left = snapshot.member.unwrap().lease_margin_ms;
-        snapshot.voters[0].address != etcd.endpoints[0] && left.is_some_and(|left| left > 9_000.0)
+        snapshot.voters[0].address != etcd.endpoints[0] && left.is_some_and(|left| left > 1_000.0)
     };
-    let hung = Instant::now();
-    etcd.signal((leader + 1) % 3, "-STOP");
     wait("both pods renew elsewhere", || [&one, &other].into_iter().all(is_renewed_elsewhere));
-    for node in [one, other] {
+    [one, other].iter().all(|node| {
         let hung_ms = hung.elapsed().as_secs_f64() * 1e3;
-        let since_ms = node.snapshot().member.unwrap().lease_age_ms.unwrap();
-        assert!(since_ms >= hung_ms, "its lease ended meanwhile");
-    }
-    etcd.signal((leader + 1) % 3, "-CONT");
+        node.snapshot().member.unwrap().lease_age_ms.is_some_and(|it| it >= hung_ms)
+    })
 }
 
 /// Two members of etcd: connections are made, and nothing is ever answered.
@@ -386,13 +390,16 @@ fn an_answer_that_never_comes_counts_once_against_its_member() {
         let (client, mut news) = client(&[&first, &second], late, most);
         for (number, next) in [(1, &second), (2, &first)] {
             spawn_local(Rc::clone(&client).transact(Request(number), beat()));
-            while client.address() != next {
-                sleep(Duration::from_millis(1)).await;
-            }
+            let turned = async {
+                while client.address() != next {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(40), turned).await.unwrap();
         }
-        let unanswered = told(&mut news, |news| match news {
-            News::Told(RegisterEvent::Unanswered { request }) => Some(request),
-            _ => None,
+        let unanswered = told(&mut news, |news| {
+            let News::Told(RegisterEvent::Unanswered { request }) = news else { return None };
+            Some(request)
         });
         assert_eq!(unanswered.await, Request(1));
         assert_eq!(client.address(), &first, "it was late long ago, and is asked again since");

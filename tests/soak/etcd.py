@@ -35,6 +35,7 @@ class Opinion:
     at: float
     host: str
     leader: str | None
+    """None while it knows of none."""
     term: int
 
 
@@ -107,6 +108,9 @@ class _Member:
         before: tuple[str | None, int] | None = None
         while True:
             status = self.ask("status")
+            if not status:
+                time.sleep(POLL_SECONDS)  # poll
+                continue
             header = status.get("header", {})
             self.id = header.get("member_id", self.id)
             leader = status.get("leader", "0")

@@ -43,7 +43,7 @@ class Fault:
     take over. In seconds."""
     is_failover: bool
     leader: str | None = None
-    """On etcd: the host whose member of etcd led it at that moment."""
+    """On etcd: the host whose member of etcd led it at that moment, if one did."""
     led_again_after: float | None = None
     """On etcd, of a cut: until the members of etcd that were not cut off had a leader among them.
     In seconds."""

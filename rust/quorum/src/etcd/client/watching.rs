@@ -64,11 +64,11 @@ impl Client {
         let mut stream = watching
             .map_err(|status| format!("etcd {address}: watch: {}", status.message()))?
             .into_inner();
-        let mut silence = self.patience.late;
+        let (mut silence, mut is_behind) = (self.patience.late, false);
         loop {
             match timeout(silence, stream.message()).await {
                 Ok(Ok(Some(response))) => {
-                    silence = self.patience.late;
+                    (silence, is_behind) = (self.patience.late, false);
                     at = self.changed(member, response).await?.unwrap_or(at);
                 }
                 Ok(Ok(None)) => return Err(format!("etcd {address}: the watch ended")),
@@ -77,8 +77,15 @@ impl Client {
                 }
                 // Silence: of a quiet cluster, or of a member that is cut off from the others.
                 Err(_) => {
-                    self.check_watch(member, at).await?;
-                    silence = (silence * 2).min(self.patience.most);
+                    let was_behind = is_behind;
+                    is_behind = self.is_behind(member, at).await?;
+                    // What is new may be under way; not when nothing has come since the last time.
+                    if was_behind && is_behind {
+                        return Err(format!("etcd {address}: the watch has fallen behind"));
+                    }
+                    if !is_behind {
+                        silence = (silence * 2).min(self.patience.most);
+                    }
                 }
             }
         }
@@ -95,17 +102,13 @@ impl Client {
     }
 
     /// Asks, past the watch, whether something changed that it did not tell.
-    async fn check_watch(self: &Rc<Self>, watched: usize, at: i64) -> Result<(), String> {
+    async fn is_behind(self: &Rc<Self>, watched: usize, at: i64) -> Result<bool, String> {
         let (member, response) = self.range(true).await?;
-        if response.kvs.iter().any(|found| found.mod_revision > at) {
-            let address = self.members.address(watched);
-            return Err(format!("etcd {address}: the watch has fallen behind"));
-        }
         if member != watched {
             let (late, other) = (self.members.address(watched), self.members.address(member));
             return Err(format!("etcd {late}: no answer, but {other} has given one"));
         }
-        Ok(())
+        Ok(response.kvs.iter().any(|found| found.mod_revision > at))
     }
 
     /// Reads the cluster's keys, as a majority of etcd has them.

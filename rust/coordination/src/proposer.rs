@@ -82,6 +82,12 @@ impl Proposer {
         self.attempt.is_some()
     }
 
+    /// Whether the try under way has asked nothing of anybody yet but whether they are there.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| matches!(attempt.phase, Phase::Asking { .. }))
+    }
+
     /// When [`Proposer::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -14,7 +14,7 @@ use crate::error::ChangeError;
 use crate::guard::{Guard, Release, WriteRefusal, WriteTag};
 use crate::lease::LeaseParameters;
 use crate::message::Ballot;
-use crate::planted::Planted;
+use crate::planted::{Bug, Planted};
 use crate::record::{Incarnation, Record, Resource, Writer};
 
 /// One pod's process in a cluster whose record lies in a store. The store is told apart from its
@@ -31,11 +31,14 @@ pub struct RegisterMember {
     /// The last commit after which it was certainly still the store's.
     confirmed_at: Revision,
     /// What the last commit would make the record, and whether for the first of the wishes, until
-    /// it is known what came of it.
+    /// it is known what came of it, and of whose commit.
     pub(super) committing: Option<(Record, bool)>,
     guard: Guard,
     /// The intent that this process stops for, or has stopped for.
     stopping: Option<Stopping>,
+    /// Waits for the end of writes that were asked for and have not ended, under the present record.
+    /// The same record may be among them twice: as an intent that was withdrawn, and again as one.
+    quiescing: Vec<Record>,
     /// The instant from which on nothing may be written.
     lease_end: Option<Duration>,
     next_renewal: Duration,
@@ -47,8 +50,16 @@ pub struct RegisterMember {
     pub(super) tries: u32,
     /// Nothing is proposed before this.
     pub(super) next_proposal: Duration,
+    /// When it is looked again at what there is to propose, if nothing happens before.
+    pub(super) next_look: Duration,
     pub(super) suspect: Option<Writer>,
     takes_part: bool,
+    /// Whether a record that counted here named this process.
+    was_writer: bool,
+    /// Whether it has renounced, or its pod was removed or has another process: it takes part no
+    /// more.
+    has_ended: bool,
+    pub(super) planted: Planted,
 }
 
 /// A transaction under way.
@@ -90,6 +101,17 @@ impl RegisterMember {
     /// A process that has just started and knows nothing of the store.
     #[must_use]
     pub fn new(pod: Pod, incarnation: Incarnation, now: Duration) -> Self {
+        Self::with_planted(pod, incarnation, now, Planted::default())
+    }
+
+    /// The same with a rule left out.
+    #[must_use]
+    pub fn with_planted(
+        pod: Pod,
+        incarnation: Incarnation,
+        now: Duration,
+        planted: Planted,
+    ) -> Self {
         Self {
             me: Writer { pod: pod.id.clone(), incarnation },
             pod,
@@ -98,8 +120,9 @@ impl RegisterMember {
             record_at: Revision(0),
             confirmed_at: Revision(0),
             committing: None,
-            guard: Guard::new(Planted::default()),
+            guard: Guard::new(planted),
             stopping: None,
+            quiescing: Vec::new(),
             lease_end: None,
             next_renewal: now,
             answered_at: None,
@@ -108,8 +131,12 @@ impl RegisterMember {
             wishes: VecDeque::new(),
             tries: 0,
             next_proposal: now,
+            next_look: now,
             suspect: None,
             takes_part: true,
+            was_writer: false,
+            has_ended: false,
+            planted,
         }
     }
 
@@ -117,11 +144,20 @@ impl RegisterMember {
     /// so. A router never does.
     #[must_use]
     pub fn following(pod: Pod, incarnation: Incarnation, now: Duration) -> Self {
-        Self { takes_part: false, ..Self::new(pod, incarnation, now) }
+        Self::new(pod, incarnation, now).only_following()
     }
 
-    /// Takes part from now on. Not for a process that has renounced.
+    /// The same of a process that has just started.
+    #[must_use]
+    pub fn only_following(self) -> Self {
+        Self { takes_part: false, ..self }
+    }
+
+    /// Takes part from now on, unless it has renounced.
     pub fn begin(&mut self, now: Duration) -> Vec<RegisterAction> {
+        if self.has_ended {
+            return Vec::new();
+        }
         self.takes_part = true;
         self.next_renewal = now;
         self.tick(now)
@@ -152,6 +188,13 @@ impl RegisterMember {
         self.answered_at
     }
 
+    /// Whether this process has renounced, or its pod was removed or has another process: it takes
+    /// part no more, and nothing brings it back.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Decides on one write: see [`Guard::admit`].
     ///
     /// # Errors
@@ -178,14 +221,14 @@ impl RegisterMember {
             return Err(ChangeError::Busy { waiting });
         }
         self.wishes.push_back(change);
+        self.next_look = Duration::ZERO;
         Ok(())
     }
 
     /// Stops writing at once and for good. To be said only when nothing that was admitted is under
     /// way any more.
     pub fn renounce(&mut self, now: Duration) -> Vec<RegisterAction> {
-        self.takes_part = false;
-        self.lease_end = None;
+        (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
         let then = vec![(Key::Beat(self.me.clone()), Some(Value::Renounced))];
         vec![self.transact(now, Purpose::Renounce, Vec::new(), then, Vec::new())]
     }
@@ -193,14 +236,20 @@ impl RegisterMember {
     /// When [`RegisterMember::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Duration {
+        if self.has_ended && !self.wishes.is_empty() && !self.is_proposing() {
+            return Duration::ZERO;
+        }
         if !self.takes_part || self.record.is_none() {
             return Duration::MAX;
         }
-        self.next_renewal.min(self.proposal_deadline()).min(self.next_silence())
+        self.next_renewal.min(self.next_look)
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Duration) -> Vec<RegisterAction> {
+        if self.has_ended {
+            return self.drop_wishes();
+        }
         let Some(parameters) = self.parameters().filter(|_| self.takes_part) else {
             return Vec::new();
         };
@@ -240,13 +289,20 @@ impl RegisterMember {
                 self.conflicted(now, request, entries)
             }
             RegisterEvent::Unanswered { request } => {
-                self.waiting.remove(&request);
+                let waiting = self.waiting.remove(&request);
+                if let Some(Waiting { purpose: Purpose::Renewal, sent, .. }) = waiting
+                    && self.planted.has(Bug::UnansweredCounted)
+                {
+                    self.extend(now, sent);
+                }
                 Vec::new()
             }
         };
         actions.extend(self.follow(now));
         if self.takes_part {
             actions.extend(self.propose_if_due(now));
+        } else if self.has_ended {
+            actions.extend(self.drop_wishes());
         }
         actions
     }
@@ -254,8 +310,13 @@ impl RegisterMember {
     /// Every write admitted before the release has ended: the release may be said.
     pub fn quiesced(&mut self, now: Duration, record: &Record) -> Vec<RegisterAction> {
         self.guard.quiesced(record);
+        if let Some(place) = self.quiescing.iter().position(|it| it == record) {
+            self.quiescing.remove(place);
+        }
+        // The wait for an intent that was withdrawn says nothing of writes admitted after that.
+        let is_last = !self.quiescing.contains(record) || self.planted.has(Bug::EarlierWaitCounts);
         match &mut self.stopping {
-            Some(stopping) if stopping.record == *record => stopping.has_quiesced = true,
+            Some(stopping) if stopping.record == *record => stopping.has_quiesced = is_last,
             Some(_) | None => return Vec::new(),
         }
         self.say_released(now).into_iter().collect()
@@ -289,9 +350,12 @@ impl RegisterMember {
     fn renewal(&mut self, now: Duration) -> RegisterAction {
         let condition = vec![(Key::Record, self.record_at)];
         let window = self.parameters().map_or(Duration::ZERO, LeaseParameters::holder_window);
-        let is_answered = self.answered_at.is_some_and(|at| now < at + window);
+        let is_answered =
+            self.answered_at.is_some_and(|at| now < at + window) || self.planted.has(Bug::NoProbe);
         if self.is_named() && (self.has_lease(now) || is_answered) {
             let then = vec![(Key::Beat(self.me.clone()), Some(Value::Alive))];
+            let is_condition = !self.planted.has(Bug::RenewalUnchecked);
+            let condition = condition.into_iter().filter(|_| is_condition).collect();
             return self.transact(now, Purpose::Renewal, condition, then, vec![Key::Record]);
         }
         self.transact(now, Purpose::Probe, condition, Vec::new(), vec![Key::Record, Key::Intent])
@@ -316,11 +380,14 @@ impl RegisterMember {
             self.confirmed_at = self.confirmed_at.max(revision);
         }
         match purpose {
-            Purpose::Renewal => self.extend(sent),
+            Purpose::Renewal => self.extend(now, sent),
+            Purpose::Probe if self.planted.has(Bug::ProbeExtends) => self.extend(now, sent),
             Purpose::Commit => {
-                let actions = self.follow(now);
+                let mut actions = self.follow(now);
+                // Known already, but not by whom.
+                actions.extend(self.made());
                 if self.is_named() {
-                    self.extend(sent);
+                    self.extend(now, sent);
                 }
                 return actions;
             }
@@ -363,9 +430,16 @@ impl RegisterMember {
         self.record.as_ref().is_some_and(|record| record.names(&self.me))
     }
 
-    pub(super) fn extend(&mut self, sent: Duration) {
-        let Some(parameters) = self.parameters().filter(|_| self.takes_part) else { return };
-        self.lease_end = self.lease_end.max(Some(sent + parameters.holder_window()));
+    fn extend(&mut self, now: Duration, sent: Duration) {
+        let may = self.takes_part || self.planted.has(Bug::AckRevivesRenounced);
+        let Some(parameters) = self.parameters().filter(|_| may) else { return };
+        let sent = if self.planted.has(Bug::LeaseFromAck) { now } else { sent };
+        let window = if self.planted.has(Bug::NoDriftMargin) {
+            parameters.ttl
+        } else {
+            parameters.holder_window()
+        };
+        self.lease_end = self.lease_end.max(Some(sent + window));
     }
 
     /// Goes by what was seen: a newer record, a new intent, one that was withdrawn.
@@ -383,26 +457,83 @@ impl RegisterMember {
             self.record = Some(record.clone());
             self.guard.installed();
             self.stopping = None;
+            self.quiescing.clear();
             self.suspect = None;
             self.next_proposal = now;
             self.next_renewal = now;
-            let epoch = record.epoch();
-            let made = self.committing.take().filter(|(next, _)| *next == record);
+            let is_expected = self.committing.as_ref().is_some_and(|(next, _)| *next == record);
             actions.push(RegisterAction::Installed(record));
-            if made.is_some_and(|(_, is_wish)| is_wish) {
-                self.tries = 0;
-                let change = self.wishes.pop_front();
-                actions.extend(change.map(|change| RegisterAction::Made { change, epoch }));
+            if is_expected && self.has_committed(revision) {
+                actions.extend(self.made());
+            } else if !is_expected {
+                self.committing = None;
             }
+            actions.extend(self.take_part_or_not());
         }
         actions.extend(self.follow_intent(now));
         actions
     }
 
+    /// Whether the record of this commit was made by this process: it left its beat with it. That
+    /// the record looks like the one that was to be is not enough: another may have made the same,
+    /// and long before this process was asked for it.
+    fn has_committed(&self, revision: Revision) -> bool {
+        self.seen.unchanged(Key::Beat(self.me.clone())).1 == revision
+            || self.planted.has(Bug::MadeByAnother)
+    }
+
+    /// What this process was committing is the record. If it was the first of the wishes, that is
+    /// made.
+    fn made(&mut self) -> Option<RegisterAction> {
+        let (record, _) = self.committing.take().filter(|(_, is_wish)| *is_wish)?;
+        self.tries = 0;
+        let (change, epoch) = (self.wishes.pop_front()?, record.epoch());
+        Some(RegisterAction::Made { change, epoch })
+    }
+
+    /// Who was a writer, and finds its pod removed or another process in its place, takes part no
+    /// more: a removal would be undone by whom it was meant for, and two processes of a pod that go
+    /// on joining would take each other's place for ever.
+    fn take_part_or_not(&mut self) -> Vec<RegisterAction> {
+        let Some(record) = &self.record else { return Vec::new() };
+        let named = record.writers().get(&self.me.pod);
+        let is_mine = named == Some(&self.me.incarnation);
+        let is_removed = record.view().index_of(self.me.pod.as_str()).is_none();
+        let is_another = named.is_some() && !is_mine;
+        if self.was_writer && (is_removed || is_another) && !self.planted.has(Bug::RemovedComesBack)
+        {
+            (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
+            return self.drop_wishes();
+        }
+        self.was_writer |= is_mine;
+        Vec::new()
+    }
+
+    /// Nothing that was asked of this process will be made by it; but what it is committing may be.
+    fn drop_wishes(&mut self) -> Vec<RegisterAction> {
+        if self.is_proposing() {
+            return Vec::new();
+        }
+        let pod = self.me.pod.to_string();
+        let dropped = self.wishes.drain(..).map(|change| RegisterAction::Dropped {
+            change,
+            reason: ChangeError::NoWriter { pod: pod.clone() },
+        });
+        dropped.collect()
+    }
+
     fn follow_intent(&mut self, now: Duration) -> Vec<RegisterAction> {
         let Some(mine) = self.record.clone() else { return Vec::new() };
         let intent = self.seen.intent().map(|(record, revision, ..)| (record.clone(), revision));
-        let next = intent.filter(|(record, _)| record.check_follows(&mine).is_ok());
+        let next =
+            intent.filter(|(record, _)| record.check_follows_planted(&mine, self.planted).is_ok());
+        if self.planted.has(Bug::ResumedEarly)
+            && let Some((.., since)) = self.seen.intent()
+            && now > since + mine.parameters().ttl
+        {
+            self.guard.installed();
+            return Vec::new();
+        }
         if let Some(stopping) = &self.stopping {
             let stands = next.as_ref().is_some_and(|(_, revision)| *revision == stopping.intent);
             if stands || !(next.is_some() || self.is_withdrawn()) {
@@ -417,11 +548,15 @@ impl RegisterMember {
         };
         let by = self.me.pod.clone();
         let release = self.guard.release(&record, &by, Ballot { round: intent.0, proposer: 0 });
-        let has_quiesced = release == Release::Done;
+        let has_quiesced = release == Release::Done || self.planted.has(Bug::ReleaseTooEarly);
         let is_said = false;
         self.stopping = Some(Stopping { intent, record: record.clone(), has_quiesced, is_said });
         match release {
-            Release::Begun => vec![RegisterAction::Quiesce(record)],
+            Release::Begun => {
+                self.quiescing.push(record.clone());
+                let said = self.say_released(now);
+                [RegisterAction::Quiesce(record)].into_iter().chain(said).collect()
+            }
             Release::Done => self.say_released(now).into_iter().collect(),
             Release::UnderWay | Release::Refused => Vec::new(),
         }

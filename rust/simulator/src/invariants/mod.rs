@@ -77,6 +77,7 @@ impl Invariant {
                 | Self::StoreOrder
                 | Self::Register
                 | Self::StaleRoutes
+                | Self::Superseded
                 | Self::Recovery
         )
     }

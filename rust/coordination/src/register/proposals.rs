@@ -239,6 +239,8 @@ impl RegisterMember {
                 Err(reason) => {
                     self.tries = 0;
                     self.wishes.pop_front();
+                    // Should it have been committed after all, that makes not the wish after it.
+                    self.committing = None;
                     out.push(RegisterAction::Dropped { change, reason });
                 }
             }

@@ -28,7 +28,8 @@ pub fn catch(engine: Engine, bug: Bug, seeds: Range<u64>, visible_only: bool) ->
     ways.iter().find_map(|directed| {
         seeds.clone().find_map(|seed| {
             let bug = Some(bug);
-            let schedule = Schedule { engine, seed, bug, directed: *directed, visible_only, trace: false };
+            let schedule =
+                Schedule { engine, seed, bug, directed: *directed, visible_only, trace: false };
             let violation = run(schedule).violation.filter(|violation| {
                 // A bug that lets wrong writes through is not caught by a cluster that stops.
                 violation.invariant != Invariant::Recovery || bug.is_some_and(Bug::stops_progress)

@@ -62,17 +62,21 @@ test-python: build packages  ## the Python surface and real processes on loopbac
 
 SIMULATOR := $(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator --
 
-soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, then of faults on real processes, half of it on etcd
-	$(SIMULATOR) --seeds $$(( $$(date +%s) * 1000000 ))..18446744073709551615 --seconds $(SOAK_SECONDS)
+soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, a quarter of it on etcd, then of faults on real processes, half of it on etcd
+	seed=$$(( $$(date +%s) * 1000000 )) && \
+	$(SIMULATOR) --seeds $$seed..18446744073709551615 --seconds $$(( $(SOAK_SECONDS) * 3 / 4 )) && \
+	$(SIMULATOR) --engine etcd --seeds $$seed..18446744073709551615 --seconds $$(( $(SOAK_SECONDS) / 4 ))
 	for engine in embedded etcd; do for guard in sidecar pod; do \
 		$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 4 )) --engine $$engine --guard $$guard || exit 1; \
 	done; done
 
-simulate:  ## 200,000 seeded schedules of the single writer, or a minute of them; exits 1 if a promise breaks
-	$(SIMULATOR) --seeds 0..200000 --seconds 60
+simulate:  ## 200,000 seeded schedules of the single writer and 50,000 on etcd, or a minute of them; exits 1 if a promise breaks
+	$(SIMULATOR) --seeds 0..200000 --seconds 45
+	$(SIMULATOR) --engine etcd --seeds 0..50000 --seconds 15
 
-mutants:  ## which schedule catches which planted bug; exits 1 if one survives
+mutants:  ## which schedule catches which planted bug of which engine; exits 1 if one survives
 	$(SIMULATOR) --mutants --seeds 0..20000
+	$(SIMULATOR) --engine etcd --mutants --seeds 0..20000
 
 exhaustive:  ## every order of events of small clusters with one fault (hours, and gigabytes of memory)
 	for request in nothing drain replace-voter; do $(SIMULATOR) --exhaustive --request $$request || exit 1; done

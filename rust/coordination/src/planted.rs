@@ -76,6 +76,21 @@ bugs! {
     WildClock: "A clock drifts by far more than the bound.",
     StoreUnfenced: "The store accepts terms in any order.",
     TermOfEffect: "An effect carries the term of when it is sent, not of its admission.",
+    // The member whose record lies in a register.
+    RecordUnchecked: "A record is committed whatever the one before it is.",
+    RenewalUnchecked: "A renewal is committed although the record is another one by then.",
+    BeatUnchecked: "A record takes from a silent writer without the condition on its beat.",
+    HalfTheWait: "A writer counts as silent after half the wait.",
+    UnansweredCounted: "A renewal that is not answered counts as committed.",
+    ProbeExtends: "A probe extends the lease, although it leaves no beat.",
+    IntentForced: "An intent becomes the record although one who loses by it has not stopped.",
+    IntentUnchecked: "An intent that was withdrawn still becomes the record.",
+    ReleaseOfOtherIntent: "A release for one intent is counted for another.",
+    ResumedEarly: "A writer goes on when its intent has stood for a lease, withdrawn or not.",
+    EarlierWaitCounts: "The end of the wait for an earlier intent is taken for that of the next one.",
+    MadeByAnother: "A change counts as made when a record is seen that looks like it.",
+    RemovedComesBack: "The process of a pod that was removed joins again.",
+    DueForEver: "What is due and cannot be done yet stays due at once.",
 }
 
 impl Bug {
@@ -90,6 +105,36 @@ impl Bug {
                 | Self::UnheardVotersCounted
                 | Self::UndecidedIgnored
         )
+    }
+
+    /// Whether it is a rule of the engine whose voters agree on the record.
+    #[must_use]
+    pub fn is_of_voters(self) -> bool {
+        self < Self::RecordUnchecked
+    }
+
+    /// Whether it is a rule of the engine whose record lies in a register.
+    #[must_use]
+    pub fn is_of_register(self) -> bool {
+        !self.is_of_voters()
+            || matches!(
+                self,
+                Self::RestartTakesOver
+                    | Self::LeaseFromAck
+                    | Self::AckRevivesRenounced
+                    | Self::NoProbe
+                    | Self::TermUnchecked
+                    | Self::OwnerUnchecked
+                    | Self::LeaseUnchecked
+                    | Self::RouterTrusted
+                    | Self::ReleaseIgnored
+                    | Self::ReleaseTooEarly
+                    | Self::TermReused
+                    | Self::IncarnationReused
+                    | Self::WildClock
+                    | Self::StoreUnfenced
+                    | Self::TermOfEffect
+            )
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use hashroute_simulator::{Bounds, Bug, Request, Schedule};
+use hashroute_simulator::{Bounds, Bug, Engine, Request, Schedule};
 
 /// What `--help` says.
 pub(crate) const USAGE: &str = "\
@@ -13,6 +13,7 @@ usage: hashroute-simulator [options]
 
 Runs whole clusters under virtual time and checks what must hold. Exits 1 if something broke.
 
+  --engine NAME      who keeps the record: embedded (the default: voters) or etcd
   --seeds FROM..TO   run these schedules (default 0..2000)
   --seconds N        stop after so long; with no --seeds, the seeds have no end
   --threads N        run on so many threads (default: as many as the machine has)
@@ -81,6 +82,7 @@ impl Arguments {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word}: a value is missing"));
             match word.as_str() {
+                "--engine" => arguments.schedule.engine = engine(&value()?)?,
                 "--seeds" => seeds = Some(range(&value()?)?),
                 "--seconds" => arguments.seconds = Some(number(&value()?)?),
                 "--threads" => {
@@ -123,10 +125,23 @@ impl Arguments {
         if arguments.ledger.is_some() && seeds.is_none() {
             return Err("--ledger needs to know which schedules: add --seeds".to_owned());
         }
+        arguments.check_engine()?;
         arguments.bounds.bug = arguments.schedule.bug;
         let endless = arguments.seconds.map(|_| 0..u64::MAX);
         arguments.seeds = seeds.or(endless).unwrap_or(arguments.seeds);
         Ok(arguments)
+    }
+
+    /// Whether what is asked for can be asked of the engine.
+    fn check_engine(&self) -> Result<(), String> {
+        let engine = self.schedule.engine;
+        if let Some(bug) = self.schedule.bug.filter(|bug| !engine.bugs().contains(bug)) {
+            return Err(format!("--bug {bug:?}: not a rule of the engine {engine:?}"));
+        }
+        if engine == Engine::Etcd && matches!(self.task, Task::Figures | Task::Exhaustive) {
+            return Err("--figures and --exhaustive are of the embedded engine".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -145,6 +160,14 @@ fn bug(name: &str) -> Result<Bug, String> {
         let names: Vec<String> = Bug::ALL.iter().map(|bug| format!("{bug:?}")).collect();
         format!("{name}: no such bug; there are {}", names.join(", "))
     })
+}
+
+fn engine(name: &str) -> Result<Engine, String> {
+    match name {
+        "embedded" => Ok(Engine::Embedded),
+        "etcd" => Ok(Engine::Etcd),
+        _ => Err(format!("{name}: expected embedded or etcd")),
+    }
 }
 
 fn request(name: &str) -> Result<Request, String> {
@@ -171,6 +194,8 @@ mod tests {
     fn a_seed_is_one_schedule_and_seeds_are_many() {
         let one = parse("--seed 7 --trace").unwrap();
         assert_eq!((one.task, one.schedule.seed, one.schedule.trace), (Task::One, 7, true));
+        assert_eq!(one.schedule.engine, Engine::Embedded);
+        assert_eq!(parse("--engine etcd").unwrap().schedule.engine, Engine::Etcd);
         let many = parse("--seeds 5..9 --threads 3").unwrap();
         assert_eq!((many.task, many.seeds, many.threads), (Task::Many, 5..9, 3));
         assert_eq!(parse("--seconds 5").unwrap().seeds, 0..u64::MAX);
@@ -187,6 +212,13 @@ mod tests {
             ("--seed", "--seed: a value is missing"),
             ("--trace", "--trace prints one schedule: add --seed"),
             ("--fast", "--fast: no such option"),
+            ("--engine zab", "zab: expected embedded or etcd"),
+            ("--engine etcd --figures", "--figures and --exhaustive are of the embedded engine"),
+            ("--bug IntentForced", "--bug IntentForced: not a rule of the engine Embedded"),
+            (
+                "--bug PromiseUnchecked --engine etcd",
+                "--bug PromiseUnchecked: not a rule of the engine Etcd",
+            ),
             ("--ledger x", "--ledger needs to know which schedules: add --seeds"),
         ] {
             assert_eq!(parse(words), Err(problem.to_owned()));

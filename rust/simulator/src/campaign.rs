@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::ledger::{Ledger, Tally};
-use hashroute_simulator::{Outcome, Schedule, run};
+use hashroute_simulator::{Engine, Outcome, Schedule, run};
 
 /// What has been run so far.
 struct Campaign<'a> {
@@ -29,7 +29,11 @@ struct Campaign<'a> {
 pub(crate) fn run_all(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
     let seeds = arguments.seeds.clone();
     let ledger = arguments.ledger.as_ref();
-    let ledger = ledger.map(|path| Ledger::open(path, &seeds, &arguments.label)).transpose()?;
+    let label = match arguments.schedule.engine {
+        Engine::Embedded => arguments.label.clone(),
+        Engine::Etcd => format!("{} on etcd", arguments.label),
+    };
+    let ledger = ledger.map(|path| Ledger::open(path, &seeds, &label)).transpose()?;
     let sum = ledger.as_ref().map(Ledger::sum).unwrap_or_default();
     let (started, before) = (Instant::now(), sum.schedules);
     let chunks = BTreeMap::new();
@@ -96,7 +100,11 @@ impl Campaign<'_> {
             && self.sum.broken <= SHOWN_MOST
         {
             writeln!(out, "seed {seed}: {violation}")?;
-            writeln!(out, "  repeat: hashroute-simulator --seed {seed} --trace")?;
+            let engine = match self.arguments.schedule.engine {
+                Engine::Embedded => "",
+                Engine::Etcd => "--engine etcd ",
+            };
+            writeln!(out, "  repeat: hashroute-simulator {engine}--seed {seed} --trace")?;
             out.flush()?;
         }
         let Some(ledger) = &mut self.ledger else { return Ok(()) };

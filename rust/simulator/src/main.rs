@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use arguments::{Arguments, Task};
-use hashroute_simulator::{Bounds, Bug, Exhausted, Schedule, catch, exhaust, figures, run};
+use hashroute_simulator::{Bounds, Exhausted, Schedule, catch, exhaust, figures, run};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -56,18 +56,19 @@ fn one(out: &mut impl Write, schedule: Schedule) -> io::Result<bool> {
 /// Lets the schedules hunt every planted bug; returns whether all were caught.
 fn mutants(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
     let next = AtomicU64::new(0);
-    let visible_only = arguments.schedule.visible_only;
+    let Schedule { engine, visible_only, .. } = arguments.schedule;
+    let bugs = engine.bugs();
     let (sender, receiver) = mpsc::channel();
     let (mut survivors, mut caught) = (0, 0);
     thread::scope(|scope| {
         for _ in 0..arguments.threads {
-            let (next, sender) = (&next, sender.clone());
+            let (next, bugs, sender) = (&next, &bugs, sender.clone());
             scope.spawn(move || {
                 while let Some(bug) = usize::try_from(next.fetch_add(1, Ordering::Relaxed))
                     .ok()
-                    .and_then(|index| Bug::ALL.get(index).copied())
+                    .and_then(|index| bugs.get(index).copied())
                 {
-                    let found = catch(bug, arguments.seeds.clone(), visible_only);
+                    let found = catch(engine, bug, arguments.seeds.clone(), visible_only);
                     if sender.send((bug, found)).is_err() {
                         break;
                     }
@@ -93,7 +94,7 @@ fn mutants(out: &mut impl Write, arguments: &Arguments) -> io::Result<bool> {
         }
         io::Result::Ok(())
     })?;
-    writeln!(out, "{caught} of {} planted bugs caught", Bug::ALL.len())?;
+    writeln!(out, "{caught} of {} planted bugs caught", bugs.len())?;
     Ok(survivors == 0)
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use hashroute_coordination::Bug;
 
 use crate::invariants::{Invariant, Violation};
-use crate::{Schedule, run};
+use crate::{Engine, Schedule, run};
 
 /// The schedule that caught a bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,17 @@ pub struct Catch {
 /// Returns the first schedule of the seeds that breaks a promise because of `bug`: directed ones
 /// are tried when no other has caught it.
 #[must_use]
-pub fn catch(bug: Bug, seeds: Range<u64>, visible_only: bool) -> Option<Catch> {
-    [false, true].into_iter().find_map(|directed| {
+pub fn catch(engine: Engine, bug: Bug, seeds: Range<u64>, visible_only: bool) -> Option<Catch> {
+    let ways = match engine {
+        Engine::Embedded => [false, true].as_slice(),
+        // Its swarm meets what each of its bugs needs.
+        Engine::Etcd => &[false],
+    };
+    ways.iter().find_map(|directed| {
         seeds.clone().find_map(|seed| {
             let bug = Some(bug);
-            let schedule = Schedule { seed, bug, directed, visible_only, trace: false };
+            let schedule =
+                Schedule { engine, seed, bug, directed: *directed, visible_only, trace: false };
             let violation = run(schedule).violation.filter(|violation| {
                 // A bug that lets wrong writes through is not caught by a cluster that stops.
                 violation.invariant != Invariant::Recovery || bug.is_some_and(Bug::stops_progress)

@@ -50,6 +50,21 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         | Bug::OldEpochGranted
         | Bug::UndecidedIgnored
         | Bug::TermOfEffect => {}
+        // These are no bugs of this engine.
+        Bug::RecordUnchecked
+        | Bug::RenewalUnchecked
+        | Bug::BeatUnchecked
+        | Bug::HalfTheWait
+        | Bug::UnansweredCounted
+        | Bug::ProbeExtends
+        | Bug::IntentForced
+        | Bug::IntentUnchecked
+        | Bug::ReleaseOfOtherIntent
+        | Bug::ResumedEarly
+        | Bug::EarlierWaitCounts
+        | Bug::MadeByAnother
+        | Bug::RemovedComesBack
+        | Bug::DueForEver => {}
     }
 }
 

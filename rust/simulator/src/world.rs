@@ -20,8 +20,9 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::invariants::{Observed, Violation};
 use crate::plan::{Clocks, Plan};
+use crate::queue::Queue;
 pub(crate) use clients::Effect;
-use event::{Event, Queue};
+use event::Event;
 use members::MemberProcess;
 use voters::VoterProcess;
 
@@ -57,7 +58,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     dice: Dice,
     planted: Planted,
-    queue: Queue,
+    queue: Queue<Event>,
     processes: Vec<Process>,
     /// Where each pod's process is, and each voter.
     pods: Vec<(PodId, Place)>,

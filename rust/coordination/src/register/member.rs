@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use hashroute_core::{Epoch, Pod};
 
+use super::following::Stopping;
 use super::seen::Seen;
 use super::{
     ANSWER_LEASES, Entry, Key, RegisterAction, RegisterEvent, Request, Revision, Transaction, Value,
 };
 use crate::change::Change;
 use crate::error::ChangeError;
-use crate::guard::{Guard, Release, WriteRefusal, WriteTag};
+use crate::guard::{Guard, WriteRefusal, WriteTag};
 use crate::lease::LeaseParameters;
-use crate::message::Ballot;
-use crate::planted::Planted;
+use crate::planted::{Bug, Planted};
 use crate::record::{Incarnation, Record, Resource, Writer};
 
 /// One pod's process in a cluster whose record lies in a store. The store is told apart from its
@@ -29,16 +29,19 @@ pub struct RegisterMember {
     /// The commit that made it.
     pub(super) record_at: Revision,
     /// The last commit after which it was certainly still the store's.
-    confirmed_at: Revision,
+    pub(super) confirmed_at: Revision,
     /// What the last commit would make the record, and whether for the first of the wishes, until
-    /// it is known what came of it.
+    /// it is known what came of it, and of whose commit.
     pub(super) committing: Option<(Record, bool)>,
-    guard: Guard,
+    pub(super) guard: Guard,
     /// The intent that this process stops for, or has stopped for.
-    stopping: Option<Stopping>,
+    pub(super) stopping: Option<Stopping>,
+    /// Waits for the end of writes that were asked for and have not ended, under the present record.
+    /// The same record may be among them twice: as an intent that was withdrawn, and again as one.
+    pub(super) quiescing: Vec<Record>,
     /// The instant from which on nothing may be written.
-    lease_end: Option<Duration>,
-    next_renewal: Duration,
+    pub(super) lease_end: Option<Duration>,
+    pub(super) next_renewal: Duration,
     /// When the store last answered.
     pub(super) answered_at: Option<Duration>,
     last_request: u64,
@@ -47,8 +50,16 @@ pub struct RegisterMember {
     pub(super) tries: u32,
     /// Nothing is proposed before this.
     pub(super) next_proposal: Duration,
+    /// When it is looked again at what there is to propose, if nothing happens before.
+    pub(super) next_look: Duration,
     pub(super) suspect: Option<Writer>,
-    takes_part: bool,
+    pub(super) takes_part: bool,
+    /// Whether a record that counted here named this process.
+    pub(super) was_writer: bool,
+    /// Whether it has renounced, or its pod was removed or has another process: it takes part no
+    /// more.
+    pub(super) has_ended: bool,
+    pub(super) planted: Planted,
 }
 
 /// A transaction under way.
@@ -78,18 +89,21 @@ pub(super) enum Purpose {
     Renounce,
 }
 
-#[derive(Clone, Debug)]
-struct Stopping {
-    intent: Revision,
-    record: Record,
-    has_quiesced: bool,
-    is_said: bool,
-}
-
 impl RegisterMember {
     /// A process that has just started and knows nothing of the store.
     #[must_use]
     pub fn new(pod: Pod, incarnation: Incarnation, now: Duration) -> Self {
+        Self::with_planted(pod, incarnation, now, Planted::default())
+    }
+
+    /// The same with a rule left out.
+    #[must_use]
+    pub fn with_planted(
+        pod: Pod,
+        incarnation: Incarnation,
+        now: Duration,
+        planted: Planted,
+    ) -> Self {
         Self {
             me: Writer { pod: pod.id.clone(), incarnation },
             pod,
@@ -98,8 +112,9 @@ impl RegisterMember {
             record_at: Revision(0),
             confirmed_at: Revision(0),
             committing: None,
-            guard: Guard::new(Planted::default()),
+            guard: Guard::new(planted),
             stopping: None,
+            quiescing: Vec::new(),
             lease_end: None,
             next_renewal: now,
             answered_at: None,
@@ -108,8 +123,12 @@ impl RegisterMember {
             wishes: VecDeque::new(),
             tries: 0,
             next_proposal: now,
+            next_look: now,
             suspect: None,
             takes_part: true,
+            was_writer: false,
+            has_ended: false,
+            planted,
         }
     }
 
@@ -117,11 +136,20 @@ impl RegisterMember {
     /// so. A router never does.
     #[must_use]
     pub fn following(pod: Pod, incarnation: Incarnation, now: Duration) -> Self {
-        Self { takes_part: false, ..Self::new(pod, incarnation, now) }
+        Self::new(pod, incarnation, now).only_following()
     }
 
-    /// Takes part from now on. Not for a process that has renounced.
+    /// The same of a process that has just started.
+    #[must_use]
+    pub fn only_following(self) -> Self {
+        Self { takes_part: false, ..self }
+    }
+
+    /// Takes part from now on, unless it has renounced.
     pub fn begin(&mut self, now: Duration) -> Vec<RegisterAction> {
+        if self.has_ended {
+            return Vec::new();
+        }
         self.takes_part = true;
         self.next_renewal = now;
         self.tick(now)
@@ -152,6 +180,13 @@ impl RegisterMember {
         self.answered_at
     }
 
+    /// Whether this process has renounced, or its pod was removed or has another process: it takes
+    /// part no more, and nothing brings it back.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Decides on one write: see [`Guard::admit`].
     ///
     /// # Errors
@@ -178,14 +213,14 @@ impl RegisterMember {
             return Err(ChangeError::Busy { waiting });
         }
         self.wishes.push_back(change);
+        self.next_look = Duration::ZERO;
         Ok(())
     }
 
     /// Stops writing at once and for good. To be said only when nothing that was admitted is under
     /// way any more.
     pub fn renounce(&mut self, now: Duration) -> Vec<RegisterAction> {
-        self.takes_part = false;
-        self.lease_end = None;
+        (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
         let then = vec![(Key::Beat(self.me.clone()), Some(Value::Renounced))];
         vec![self.transact(now, Purpose::Renounce, Vec::new(), then, Vec::new())]
     }
@@ -193,14 +228,20 @@ impl RegisterMember {
     /// When [`RegisterMember::tick`] has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Duration {
+        if self.has_ended && !self.wishes.is_empty() && !self.is_proposing() {
+            return Duration::ZERO;
+        }
         if !self.takes_part || self.record.is_none() {
             return Duration::MAX;
         }
-        self.next_renewal.min(self.proposal_deadline()).min(self.next_silence())
+        self.next_renewal.min(self.next_look)
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Duration) -> Vec<RegisterAction> {
+        if self.has_ended {
+            return self.drop_wishes();
+        }
         let Some(parameters) = self.parameters().filter(|_| self.takes_part) else {
             return Vec::new();
         };
@@ -240,25 +281,22 @@ impl RegisterMember {
                 self.conflicted(now, request, entries)
             }
             RegisterEvent::Unanswered { request } => {
-                self.waiting.remove(&request);
+                let waiting = self.waiting.remove(&request);
+                if let Some(Waiting { purpose: Purpose::Renewal, sent, .. }) = waiting
+                    && self.planted.has(Bug::UnansweredCounted)
+                {
+                    self.extend(now, sent);
+                }
                 Vec::new()
             }
         };
         actions.extend(self.follow(now));
         if self.takes_part {
             actions.extend(self.propose_if_due(now));
+        } else if self.has_ended {
+            actions.extend(self.drop_wishes());
         }
         actions
-    }
-
-    /// Every write admitted before the release has ended: the release may be said.
-    pub fn quiesced(&mut self, now: Duration, record: &Record) -> Vec<RegisterAction> {
-        self.guard.quiesced(record);
-        match &mut self.stopping {
-            Some(stopping) if stopping.record == *record => stopping.has_quiesced = true,
-            Some(_) | None => return Vec::new(),
-        }
-        self.say_released(now).into_iter().collect()
     }
 
     pub(super) fn parameters(&self) -> Option<LeaseParameters> {
@@ -289,9 +327,12 @@ impl RegisterMember {
     fn renewal(&mut self, now: Duration) -> RegisterAction {
         let condition = vec![(Key::Record, self.record_at)];
         let window = self.parameters().map_or(Duration::ZERO, LeaseParameters::holder_window);
-        let is_answered = self.answered_at.is_some_and(|at| now < at + window);
+        let is_answered =
+            self.answered_at.is_some_and(|at| now < at + window) || self.planted.has(Bug::NoProbe);
         if self.is_named() && (self.has_lease(now) || is_answered) {
             let then = vec![(Key::Beat(self.me.clone()), Some(Value::Alive))];
+            let is_condition = !self.planted.has(Bug::RenewalUnchecked);
+            let condition = condition.into_iter().filter(|_| is_condition).collect();
             return self.transact(now, Purpose::Renewal, condition, then, vec![Key::Record]);
         }
         self.transact(now, Purpose::Probe, condition, Vec::new(), vec![Key::Record, Key::Intent])
@@ -316,11 +357,14 @@ impl RegisterMember {
             self.confirmed_at = self.confirmed_at.max(revision);
         }
         match purpose {
-            Purpose::Renewal => self.extend(sent),
+            Purpose::Renewal => self.extend(now, sent),
+            Purpose::Probe if self.planted.has(Bug::ProbeExtends) => self.extend(now, sent),
             Purpose::Commit => {
-                let actions = self.follow(now);
+                let mut actions = self.follow(now);
+                // Known already, but not by whom.
+                actions.extend(self.made());
                 if self.is_named() {
-                    self.extend(sent);
+                    self.extend(now, sent);
                 }
                 return actions;
             }
@@ -363,87 +407,11 @@ impl RegisterMember {
         self.record.as_ref().is_some_and(|record| record.names(&self.me))
     }
 
-    pub(super) fn extend(&mut self, sent: Duration) {
-        let Some(parameters) = self.parameters().filter(|_| self.takes_part) else { return };
+    fn extend(&mut self, now: Duration, sent: Duration) {
+        let may = self.takes_part || self.planted.has(Bug::AckRevivesRenounced);
+        let Some(parameters) = self.parameters().filter(|_| may) else { return };
+        let sent = if self.planted.has(Bug::LeaseFromAck) { now } else { sent };
         self.lease_end = self.lease_end.max(Some(sent + parameters.holder_window()));
-    }
-
-    /// Goes by what was seen: a newer record, a new intent, one that was withdrawn.
-    pub(super) fn follow(&mut self, now: Duration) -> Vec<RegisterAction> {
-        let mut actions = Vec::new();
-        if let Some((record, revision)) = self.seen.record()
-            && self.record.as_ref().is_none_or(|mine| {
-                record.epoch() > mine.epoch() && record.cluster() == mine.cluster()
-            })
-        {
-            let record = record.clone();
-            self.record_at = revision;
-            self.confirmed_at = revision;
-            self.seen.tidy(&record);
-            self.record = Some(record.clone());
-            self.guard.installed();
-            self.stopping = None;
-            self.suspect = None;
-            self.next_proposal = now;
-            self.next_renewal = now;
-            let epoch = record.epoch();
-            let made = self.committing.take().filter(|(next, _)| *next == record);
-            actions.push(RegisterAction::Installed(record));
-            if made.is_some_and(|(_, is_wish)| is_wish) {
-                self.tries = 0;
-                let change = self.wishes.pop_front();
-                actions.extend(change.map(|change| RegisterAction::Made { change, epoch }));
-            }
-        }
-        actions.extend(self.follow_intent(now));
-        actions
-    }
-
-    fn follow_intent(&mut self, now: Duration) -> Vec<RegisterAction> {
-        let Some(mine) = self.record.clone() else { return Vec::new() };
-        let intent = self.seen.intent().map(|(record, revision, ..)| (record.clone(), revision));
-        let next = intent.filter(|(record, _)| record.check_follows(&mine).is_ok());
-        if let Some(stopping) = &self.stopping {
-            let stands = next.as_ref().is_some_and(|(_, revision)| *revision == stopping.intent);
-            if stands || !(next.is_some() || self.is_withdrawn()) {
-                return Vec::new();
-            }
-            self.guard.installed();
-            self.stopping = None;
-        }
-        let Some((record, intent)) = next.filter(|(next, _)| mine.losers(next).contains(&self.me))
-        else {
-            return Vec::new();
-        };
-        let by = self.me.pod.clone();
-        let release = self.guard.release(&record, &by, Ballot { round: intent.0, proposer: 0 });
-        let has_quiesced = release == Release::Done;
-        let is_said = false;
-        self.stopping = Some(Stopping { intent, record: record.clone(), has_quiesced, is_said });
-        match release {
-            Release::Begun => vec![RegisterAction::Quiesce(record)],
-            Release::Done => self.say_released(now).into_iter().collect(),
-            Release::UnderWay | Release::Refused => Vec::new(),
-        }
-    }
-
-    /// Whether the intent is gone and cannot have become the record: the record was still the one
-    /// before at the commit that removed it, or later. (Another intent that follows the record says
-    /// the same: it was written on that condition.)
-    fn is_withdrawn(&self) -> bool {
-        self.seen.gone(&Key::Intent).is_some_and(|at| self.confirmed_at >= at)
-    }
-
-    /// Says that this process has stopped for the intent, on the condition that it still stands.
-    pub(super) fn say_released(&mut self, now: Duration) -> Option<RegisterAction> {
-        let stopping = self.stopping.as_ref().filter(|it| it.has_quiesced && !it.is_said)?;
-        let intent = stopping.intent;
-        if self.waiting.values().any(|waiting| waiting.purpose == Purpose::Release) {
-            return None;
-        }
-        let when = vec![(Key::Intent, intent)];
-        let then = vec![(Key::Released(self.me.clone()), Some(Value::Released(intent)))];
-        Some(self.transact(now, Purpose::Release, when, then, vec![Key::Intent, Key::Record]))
     }
 }
 

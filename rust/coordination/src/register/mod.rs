@@ -15,6 +15,7 @@
 //!
 //! Source of the idea: leases counted from the sender's clock, Gray and Cheriton, "Leases" (1989);
 //! fencing by the revision of a key, as in Burrows, "The Chubby lock service" (2006).
+mod following;
 mod member;
 mod proposals;
 mod seen;

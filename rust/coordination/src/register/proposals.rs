@@ -6,23 +6,37 @@ use super::member::{Purpose, RegisterMember};
 use super::{INTENT_LEASES, Key, RegisterAction, Revision, STAGGER, Value};
 use crate::change::Change;
 use crate::error::ChangeError;
+use crate::planted::Bug;
 use crate::record::{Record, Writer};
 
 impl RegisterMember {
-    pub(super) fn proposal_deadline(&self) -> Duration {
-        let is_busy = self.is_proposing() || self.wishes.is_empty() && self.seen.intent().is_none();
-        if is_busy { Duration::MAX } else { self.next_proposal }
+    /// When it is looked again at what there is to propose, if nothing is heard before: never at
+    /// once, for what could be done now is done.
+    fn look_again(&self, now: Duration) -> Duration {
+        let Some(record) = &self.record else { return Duration::MAX };
+        let all = self.planted.has(Bug::DueForEver);
+        // Whatever there is to propose waits for an answer; the answer is looked at when it comes.
+        if self.is_proposing() || !(self.hears(now, record) || all) {
+            return Duration::MAX;
+        }
+        if now < self.next_proposal {
+            return self.next_proposal;
+        }
+        let parameters = record.parameters();
+        let quiet = parameters.quiet_time() + GRAIN;
+        let silences = self.others(record).filter_map(|it| Some(self.seen.silence(&it)? + quiet));
+        let intent = self.seen.intent().map(|(.., since)| {
+            [since + parameters.renewal_interval * 2, since + parameters.ttl * INTENT_LEASES]
+        });
+        let times = silences.chain(intent.into_iter().flatten());
+        times.filter(|at| *at > now || all).min().unwrap_or(Duration::MAX)
     }
 
-    /// When the next writer will have been silent for so long that its lease has ended.
-    pub(super) fn next_silence(&self) -> Duration {
-        let Some(record) = &self.record else { return Duration::MAX };
-        let quiet = record.parameters().quiet_time() + GRAIN;
-        let ends = self.others(record).filter_map(|it| Some(self.seen.silence(&it)? + quiet));
-        // Who is silent already is looked at with every renewal.
-        ends.filter(|end| self.answered_at.is_none_or(|at| *end > at))
-            .min()
-            .unwrap_or(Duration::MAX)
+    /// Whether the store has answered so lately that what was seen of it says something: who does
+    /// not hear it judges nobody.
+    fn hears(&self, now: Duration, record: &Record) -> bool {
+        let window = record.parameters().holder_window();
+        self.answered_at.is_some_and(|at| now < at + window)
     }
 
     /// The writers of other pods.
@@ -32,17 +46,20 @@ impl RegisterMember {
     }
 
     /// Whether an answer is awaited that decides what comes next.
-    fn is_proposing(&self) -> bool {
+    pub(super) fn is_proposing(&self) -> bool {
         let decides = |it: Purpose| matches!(it, Purpose::Intent | Purpose::Commit);
         self.waiting.values().any(|waiting| decides(waiting.purpose))
     }
 
     pub(super) fn propose_if_due(&mut self, now: Duration) -> Vec<RegisterAction> {
+        let actions = self.propose(now);
+        self.next_look = self.look_again(now);
+        actions
+    }
+
+    fn propose(&mut self, now: Duration) -> Vec<RegisterAction> {
         let Some(record) = self.record.clone() else { return Vec::new() };
-        // Who does not hear the store judges nobody by what it has seen of it.
-        let window = record.parameters().holder_window();
-        let hears = self.answered_at.is_some_and(|at| now < at + window);
-        if !hears || self.is_proposing() || now < self.next_proposal {
+        if !self.hears(now, &record) || self.is_proposing() || now < self.next_proposal {
             return Vec::new();
         }
         if let Some(action) = self.say_released(now) {
@@ -70,13 +87,15 @@ impl RegisterMember {
     fn bring_intent_on(&mut self, now: Duration, record: &Record) -> Option<RegisterAction> {
         let (next, revision, by, since) = self.seen.intent()?;
         let (next, is_mine) = (next.clone(), *by == self.me);
-        let is_sound = next.check_follows(record).is_ok();
+        let is_sound = next.check_follows_planted(record, self.planted).is_ok();
         if is_sound && self.live_losers(now, record, &next, Some(revision)).is_empty() {
             // Its author is the first to do so; others only if that one does not.
             if is_mine || now >= since + record.parameters().renewal_interval * 2 {
                 let first = self.wishes.front().cloned();
                 let is_wish = is_mine
-                    && first.is_some_and(|it| record.next(&it).is_ok_and(|made| made == next));
+                    && first.is_some_and(|it| {
+                        record.next_planted(&it, self.planted).is_ok_and(|made| made == next)
+                    });
                 return Some(self.commit(now, record, next, Some(revision), is_wish));
             }
             return None;
@@ -103,10 +122,18 @@ impl RegisterMember {
     ) -> Vec<Writer> {
         let mut losers = record.losers(next);
         losers.retain(|writer| {
-            let released = intent.is_some_and(|it| self.seen.has_released(writer, it));
-            !released && !self.is_over(now, record, writer)
+            !self.has_released(writer, intent) && !self.is_over(now, record, writer)
         });
+        if intent.is_some() && self.planted.has(Bug::IntentForced) {
+            losers.clear();
+        }
         losers
+    }
+
+    /// Whether the process has stopped for this intent.
+    fn has_released(&self, writer: &Writer, intent: Option<Revision>) -> bool {
+        let any = self.planted.has(Bug::ReleaseOfOtherIntent);
+        intent.is_some_and(|it| self.seen.has_released(writer, (!any).then_some(it)))
     }
 
     /// Whether the lease of the process has ended: it said so, or its last beat is old enough.
@@ -114,7 +141,11 @@ impl RegisterMember {
         if *writer == self.me {
             return false;
         }
+        if writer.pod == self.me.pod && self.planted.has(Bug::RestartTakesOver) {
+            return true;
+        }
         let quiet = record.parameters().quiet_time();
+        let quiet = if self.planted.has(Bug::HalfTheWait) { quiet / 2 } else { quiet };
         self.seen.has_renounced(writer) || now > self.seen.silent_since(now, writer) + quiet
     }
 
@@ -135,13 +166,17 @@ impl RegisterMember {
             then.push((Key::Intent, None));
         }
         for loser in record.losers(&next) {
-            let released = Key::Released(loser.clone());
-            if intent.is_some_and(|it| self.seen.has_released(&loser, it)) {
-                when.push(self.seen.unchanged(released.clone()));
-            } else {
+            if self.has_released(&loser, intent) {
+                when.push(self.seen.unchanged(Key::Released(loser)));
+            } else if !self.planted.has(Bug::BeatUnchecked) {
                 when.push(self.seen.unchanged(Key::Beat(loser)));
             }
         }
+        when.retain(|(key, _)| match key {
+            Key::Record => !self.planted.has(Bug::RecordUnchecked),
+            Key::Intent => !self.planted.has(Bug::IntentUnchecked),
+            Key::Beat(_) | Key::Released(_) => true,
+        });
         if next.names(&self.me) {
             then.push((Key::Beat(self.me.clone()), Some(Value::Alive)));
         }
@@ -177,7 +212,7 @@ impl RegisterMember {
                     return None;
                 }
             }
-            return Some((record.next(&Change::Fail(writer)).ok()?, false));
+            return Some((record.next_planted(&Change::Fail(writer), self.planted).ok()?, false));
         }
         if !record.names(&self.me) {
             let before = record
@@ -189,12 +224,13 @@ impl RegisterMember {
                 return None;
             }
             let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);
-            return Some((record.next(&Change::Join { pod, incarnation }).ok()?, false));
+            let change = Change::Join { pod, incarnation };
+            return Some((record.next_planted(&change, self.planted).ok()?, false));
         }
         while let Some(change) = self.wishes.front().cloned() {
             let tries = self.tries;
             let next = if tries < TRIES_MOST {
-                record.next(&change)
+                record.next_planted(&change, self.planted)
             } else {
                 Err(ChangeError::NotAgreed { tries })
             };
@@ -203,6 +239,8 @@ impl RegisterMember {
                 Err(reason) => {
                     self.tries = 0;
                     self.wishes.pop_front();
+                    // Should it have been committed after all, that makes not the wish after it.
+                    self.committing = None;
                     out.push(RegisterAction::Dropped { change, reason });
                 }
             }

@@ -90,10 +90,11 @@ impl Seen {
         beat.is_some_and(|known| known.value == Some(Value::Renounced))
     }
 
-    /// Whether the process has stopped for the intent of this revision.
-    pub(super) fn has_released(&self, writer: &Writer, intent: Revision) -> bool {
+    /// Whether the process has stopped for the intent of this revision; for any, if none is given.
+    pub(super) fn has_released(&self, writer: &Writer, intent: Option<Revision>) -> bool {
         let released = self.keys.get(&Key::Released(writer.clone()));
-        released.is_some_and(|known| known.value == Some(Value::Released(intent)))
+        let said = released.and_then(|known| known.value.as_ref());
+        said.is_some_and(|said| intent.is_none_or(|it| *said == Value::Released(it)))
     }
 
     /// Beats and releases of processes that no record will name again.

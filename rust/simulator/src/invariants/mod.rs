@@ -3,6 +3,7 @@
 //! The observer sees everything: true time, every disk, every message. It keeps books of its own
 //! and never asks a state machine what that believes, except whether it would admit a write.
 
+mod beats;
 mod chosen;
 mod guard_terms;
 mod lease_held;
@@ -13,6 +14,7 @@ mod register;
 mod releases;
 mod stale_routes;
 mod store_order;
+mod superseded;
 mod votes_and_grants;
 
 use std::fmt;
@@ -50,6 +52,14 @@ pub enum Invariant {
     LeasesWithinGuards,
     /// No promise, vote or record is forgotten.
     NothingForgotten,
+    /// A lease ends before anybody may take its holder's last beat for old.
+    LeasesWithinBeats,
+    /// A record takes nothing from a writer that may write and has not stopped.
+    TakenFromStopped,
+    /// Who knows that it was removed or replaced is named by no record again.
+    Superseded,
+    /// Who has done what is due has nothing more to do at that instant.
+    NothingDue,
     /// With a quorum connected and quiet, every resource is writable again.
     Recovery,
 }
@@ -67,6 +77,7 @@ impl Invariant {
                 | Self::StoreOrder
                 | Self::Register
                 | Self::StaleRoutes
+                | Self::Superseded
                 | Self::Recovery
         )
     }
@@ -118,6 +129,8 @@ pub(crate) struct Observed {
     disks: nothing_forgotten::Disks,
     releases: releases::Releases,
     changes: register::Changes,
+    beats: beats::Beats,
+    superseded: superseded::Superseded,
     broken: Option<Violation>,
 }
 
@@ -135,6 +148,8 @@ impl Observed {
             disks: nothing_forgotten::Disks::default(),
             releases: releases::Releases::default(),
             changes: register::Changes::default(),
+            beats: beats::Beats::default(),
+            superseded: superseded::Superseded::default(),
             broken: None,
         }
     }
@@ -186,6 +201,59 @@ impl Observed {
     pub(crate) fn renounced(&mut self, writer: &Writer) {
         self.grants.renounced(writer);
         self.leases.renounced(writer);
+        self.beats.renounced(writer);
+    }
+
+    /// A register has committed a beat: because of it its process may write until one true time,
+    /// and nobody may take it for old before the other.
+    pub(crate) fn beat(&mut self, writer: &Writer, writes_until: Duration, fresh_until: Duration) {
+        self.beats.beat(writer, writes_until, fresh_until);
+    }
+
+    /// The lease of `writer` now ends at this true time, because of its beats.
+    pub(crate) fn lease_grew_by_beats(&mut self, writer: &Writer, end: Duration) {
+        self.leases.grew(writer, end);
+        let violation = self.beats.lease_grew(writer, end);
+        self.note(violation);
+    }
+
+    /// A register has committed this record.
+    pub(crate) fn committed(&mut self, now: Duration, record: &Record) {
+        let violation = self.superseded.followed(record);
+        self.note(violation);
+        let violation = self.beats.followed(now, &self.releases, self.chosen.latest(), record);
+        self.note(violation);
+        let violation = one_record::committed(&mut self.chosen, record);
+        self.note(violation);
+    }
+
+    /// A member goes by this record of a register.
+    pub(crate) fn installed_of_register(&mut self, writer: &Writer, record: &Record) {
+        self.superseded.installed(writer, record);
+        self.installed(writer, record);
+    }
+
+    /// An intent for this record was withdrawn: who stopped for it may go on.
+    pub(crate) fn withdrawn(&mut self, record: &Record) {
+        self.releases.withdrawn(record);
+    }
+
+    /// A process is about to say that it has stopped for this record.
+    pub(crate) fn says_released(&mut self, writer: &Writer, record: &Record) {
+        let Some(before) = self.chosen.before(record.epoch()) else { return };
+        let violation = self.releases.left_since(writer, before, record);
+        self.note(violation);
+    }
+
+    /// A register has committed that the process has stopped for this record.
+    pub(crate) fn released_in_register(&mut self, writer: &Writer, record: &Record) {
+        self.releases.committed(writer, record);
+    }
+
+    /// A member has just done what was due, and more is due at the same instant.
+    pub(crate) fn restless(&mut self, writer: &Writer) {
+        let seen = format!("{writer:?} has done what was due, and is to do it again at once");
+        self.note(Some(Violation::new(Invariant::NothingDue, seen)));
     }
 
     /// The lease of `writer`, who goes by `record`, now ends at this true time.

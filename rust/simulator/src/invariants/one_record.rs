@@ -62,6 +62,18 @@ pub(crate) fn voted(
     }
 }
 
+/// A register has committed a record: may it follow the one before?
+pub(crate) fn committed(chosen: &mut Chosen, record: &Record) -> Option<Violation> {
+    let before = chosen.latest();
+    if before.epoch().next().ok() != Some(record.epoch()) {
+        let (epoch, latest) = (record.epoch(), before.epoch());
+        return broken(format!("epoch {epoch} was committed right after {latest}"));
+    }
+    let violation = follows(before, record);
+    chosen.push(record.clone());
+    violation
+}
+
 /// What a record must have in common with the one before it, worked out once more: at most one
 /// voter is another; a resource has its old term if its writer is the same, and begins a new one if
 /// not; and a pod that owns slots has a writer.

@@ -34,19 +34,50 @@ impl Releases {
             return None;
         }
         let lost = |resource: &Resource| record.writer_of(resource) != Some(writer);
-        let left = self.under_way.values().find(|(by, resource)| by == writer && lost(resource));
-        let violation = left.map(|(_, resource)| {
-            broken(format!("{writer:?} released {resource:?} with a write of it under way"))
-        });
+        let violation = self.left(writer, lost);
         self.said.push((writer.clone(), record.clone()));
         violation
+    }
+
+    /// A register holds the word of the process that it released what it loses in the record.
+    pub(crate) fn committed(&mut self, writer: &Writer, record: &Record) {
+        self.said.push((writer.clone(), record.clone()));
+    }
+
+    /// Whether a write of what the process loses by `record`, which follows `before`, is under way.
+    /// Of what it lost before that, by the end of its lease, writes may be: nobody waits for those.
+    pub(crate) fn left_since(
+        &self,
+        writer: &Writer,
+        before: &Record,
+        record: &Record,
+    ) -> Option<Violation> {
+        self.left(writer, |resource| {
+            before.writer_of(resource) == Some(writer) && record.writer_of(resource) != Some(writer)
+        })
+    }
+
+    fn left(&self, writer: &Writer, lost: impl Fn(&Resource) -> bool) -> Option<Violation> {
+        let left = self.under_way.values().find(|(by, resource)| by == writer && lost(resource));
+        left.map(|(_, resource)| {
+            broken(format!("{writer:?} released {resource:?} with a write of it under way"))
+        })
+    }
+
+    /// Whether the process released what it loses in the record.
+    pub(crate) fn has_said(&self, writer: &Writer, record: &Record) -> bool {
+        self.said.iter().any(|it| it.0 == *writer && it.1 == *record)
+    }
+
+    /// What was released for this record was released in vain.
+    pub(crate) fn withdrawn(&mut self, record: &Record) {
+        self.said.retain(|it| it.1 != *record);
     }
 
     /// A voter votes, counting on these releases: each was said, and for this very record.
     pub(crate) fn count(&self, state: &VoterState, released: &[Writer]) -> Option<Violation> {
         let (_, record) = state.accepted.as_ref()?;
-        let said = |writer: &Writer| self.said.iter().any(|it| it.0 == *writer && it.1 == *record);
-        let writer = released.iter().find(|writer| !said(writer))?;
+        let writer = released.iter().find(|writer| !self.has_said(writer, record))?;
         Some(broken(format!("a vote counts on {writer:?}, who did not release for that record")))
     }
 

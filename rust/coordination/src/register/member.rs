@@ -322,14 +322,15 @@ impl RegisterMember {
         self.lease_end.is_some_and(|end| now < end)
     }
 
-    /// A renewal; or, of one whose renewals bring no lease, a probe: else one that is heard but
-    /// hears nothing would keep what it may not write.
+    /// A renewal; or, of one that the store has not answered for two intervals, a probe: else one
+    /// that is heard but hears nothing would keep what it may not write, and each renewal in vain
+    /// puts off the time at which another may take its place.
     fn renewal(&mut self, now: Duration) -> RegisterAction {
         let condition = vec![(Key::Record, self.record_at)];
-        let window = self.parameters().map_or(Duration::ZERO, LeaseParameters::holder_window);
-        let is_answered =
-            self.answered_at.is_some_and(|at| now < at + window) || self.planted.has(Bug::NoProbe);
-        if self.is_named() && (self.has_lease(now) || is_answered) {
+        let patience = self.parameters().map_or(Duration::ZERO, LeaseParameters::renewal_patience);
+        let is_answered = self.answered_at.is_some_and(|at| now < at + patience)
+            || self.planted.has(Bug::NoProbe);
+        if self.is_named() && is_answered {
             let then = vec![(Key::Beat(self.me.clone()), Some(Value::Alive))];
             let is_condition = !self.planted.has(Bug::RenewalUnchecked);
             let condition = condition.into_iter().filter(|_| is_condition).collect();

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.etcd_members import Etcd
-from tests.integration.processes import until
+from tests.integration.processes import SECONDS_MAX, until
 from tests.integration.quorum_desk import Desk
 
 if TYPE_CHECKING:
@@ -153,6 +159,43 @@ def test_a_dead_member_of_etcd_is_passed_over_and_a_dead_pod_is_seen(desk: EtcdD
     done = desk.quorum("status", "--timeout-seconds", "1")
     assert done.returncode == 2
     assert desk.etcd.endpoints[2] in done.stderr, "each was asked"
+
+
+@pytest.mark.timeout(600)
+def test_what_an_operator_is_interrupted_in_is_withdrawn(desk: EtcdDesk) -> None:
+    desk.found()
+    for host in (desk.hosts["a"], desk.hosts["b"]):
+        host.freeze()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        drain = subprocess.Popen(
+            [sys.executable, "-m", "hashroute", "quorum", "drain", "pod-b",
+             "--timeout-seconds", "600"],
+            env={**os.environ, "HASHROUTE_CONFIG": str(desk.file("a"))},
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        with drain:
+            until(lambda: wishes(desk), "it is written down")
+            drain.send_signal(number)
+            _, said = drain.communicate(timeout=SECONDS_MAX)
+        assert drain.returncode == 2, said
+        assert "interrupted" in said
+        assert "withdrawn: it is not made" in said
+        assert wishes(desk) == []
+    for host in (desk.hosts["a"], desk.hosts["b"]):
+        host.thaw()
+    until(lambda: desk.quorum("status").returncode == 0, "both write again")
+    assert {it["state"] for it in desk.status()["members"]} == {"active"}
+
+
+def wishes(desk: EtcdDesk) -> list[str]:
+    """The keys under which operators have written down what they want."""
+    first, end = (b64encode(f"/hashroute/desk-7/wishes{it}".encode()).decode() for it in "/0")
+    body = json.dumps({"key": first, "range_end": end, "keys_only": True}).encode()
+    request = urllib.request.Request(f"http://{desk.etcd.endpoints[0]}/v3/kv/range", body)
+    with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
+        found = json.load(answer).get("kvs", [])
+    return [b64decode(it["key"]).decode() for it in found]
 
 
 def seen_down(desk: EtcdDesk) -> bool:

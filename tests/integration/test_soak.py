@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("engine", "guard"), [("embedded", "sidecar"), ("embedded", "pod"), ("etcd", "pod")]
+    ("engine", "guard"),
+    [("embedded", "sidecar"), ("embedded", "pod"), ("etcd", "sidecar"), ("etcd", "pod")],
 )
 def test_every_fault_leaves_one_writer_and_loses_nothing(engine: str, guard: str) -> None:
     words = ["-m", "tests.soak", "--each", "--seconds", "500"]

@@ -6,6 +6,7 @@ Exit codes: 0 every promise was kept, 1 one was broken, 2 the trial could not be
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -45,23 +46,25 @@ def run(trial: Trial, place: Path, arguments: argparse.Namespace) -> tuple[list[
     """Runs one trial; returns the faults that were made and what the history shows."""
     faults: list[Fault] = []
     with Hosts.start(HOSTS) as hosts, Cluster.start(trial, hosts, place) as cluster:
-        nemesis = Nemesis(cluster, arguments.seed)
+        there = {"there": True, "elsewhere": False}.get(arguments.leader)
+        nemesis = Nemesis(cluster, arguments.seed, is_leader_there=there)
         end = time.monotonic() + arguments.seconds
-        kinds = [arguments.fault] if arguments.fault else []
-        if arguments.each:
-            kinds = list(nemesis.kinds)
+        kinds = list(nemesis.kinds) if arguments.each else []
+        named = itertools.cycle(arguments.fault or [None])
         failovers = 0
         while time.monotonic() < end and failovers < arguments.failovers:
             if arguments.each and not kinds:
                 break
-            kind = kinds.pop(0) if arguments.each else (arguments.fault or None)
+            kind = kinds.pop(0) if arguments.each else next(named)
             fault = nemesis.strike(kind)
             faults.append(fault)
             with (place / "faults.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(asdict(fault)) + "\n")
             failovers += fault.is_failover
             took = f"{fault.resumed_after * 1e3:7.0f} ms"
-            print(f"{len(faults):4d}  {fault.pod}  {fault.kind:40s} {took}", flush=True)
+            if fault.led_again_after is not None:
+                took += f"  etcd led again after {fault.led_again_after * 1e3:.0f} ms"
+            print(f"{len(faults):4d}  {fault.pod}  {fault.label:46s} {took}", flush=True)
         cluster.end_writers()
         verdict = judge(
             read_effects(cluster.effects), read_writes(cluster.writes), read_owners(cluster.owners)
@@ -75,7 +78,9 @@ def report(
     """Prints the figures, and writes them to the file that was asked for."""
     times: dict[str, list[float]] = defaultdict(list)
     for fault in faults:
-        times[fault.kind].append(fault.resumed_after * 1e3)
+        times[fault.label].append(fault.resumed_after * 1e3)
+        if fault.led_again_after is not None and fault.leader == fault.pod:
+            times[f"{fault.kind}: etcd led again"].append(fault.led_again_after * 1e3)
     print(f"\n{'until all keys of the pod are written again, ms':50s} times   p50   p99 worst")
     figures: dict[str, Any] = {}
     for kind, sample in sorted(times.items()):
@@ -108,7 +113,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long, at most")
     parser.add_argument("--failovers", type=int, default=1 << 30, help="how many, at most")
     parser.add_argument("--each", action="store_true", help="each kind of fault once")
-    parser.add_argument("--fault", help="this kind of fault alone")
+    parser.add_argument(
+        "--fault", action="append",
+        help="this kind of fault alone; several times: these kinds in turn",
+    )  # fmt: skip
+    parser.add_argument(
+        "--leader", choices=["there", "elsewhere"],
+        help="on etcd: whether its leader is moved to the host that is hit, before each fault",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=["embedded", "etcd"], default="embedded")
     parser.add_argument(

@@ -30,6 +30,8 @@ VOTERS = (*PODS, "witness")
 HOSTS = (*VOTERS, "client", "store")
 ON_CLIENT = ("writers", "recorder", "moves")
 """Programs of the trial itself that run beside the router."""
+TOLD = ("moves", "leaders")
+"""Programs that are told what to do, a line at a time."""
 
 SECONDS_MAX = 60.0
 """Longer than anything takes; it only bounds a trial that has failed."""
@@ -120,13 +122,16 @@ class Cluster:
         if self.trial.engine == "etcd":
             for name in VOTERS:
                 self._start_etcd(name)
+            members = [f"{it}={self.hosts[it].address}" for it in VOTERS]
+            self._python("leaders", "tests.soak.etcd", str(self.leaders), *members, host="store")
         for name in (*VOTERS, "client"):
             self._configure(name)
             self.start_node(name)
         self.hashroute("quorum", "init", timeout=SECONDS_MAX)
         self.await_writers()
         client = str(self._file("client"))
-        self._python("recorder", "tests.soak.recorder", client, str(self.owners))
+        own = self._timeline("recorder")
+        self._python("recorder", "tests.soak.recorder", client, str(self.owners), *own)
         self._python("moves", "tests.soak.moves", client)
         keys = str(self.trial.keys)
         self._python("writers", "tests.soak.writers", str(self.writes), keys, *self.trial.writers)
@@ -145,6 +150,11 @@ class Cluster:
     def owners(self) -> Path:
         """The log of who owned what."""
         return self.directory / "owners.jsonl"
+
+    @property
+    def leaders(self) -> Path:
+        """The log of who led etcd."""
+        return self.directory / "leaders.jsonl"
 
     def await_writers(self) -> None:
         """Returns when every slot has a writer that holds its lease."""
@@ -206,7 +216,8 @@ class Cluster:
         if name in PODS and self.trial.guard == "pod":
             address = self.hosts[name].address
             listen = (f"{address}:9100", f"tcp://{address}:9101")
-            arguments = (str(self._file(name)), name, *listen, self._store_address)
+            own = self._timeline(name)
+            arguments = (str(self._file(name)), name, *listen, self._store_address, *own)
             self._python(name, "tests.soak.member", *arguments)
             return
         verb = "voter" if name == "witness" else "proxy"
@@ -227,15 +238,23 @@ class Cluster:
 
     def drain(self, pod: str) -> float:
         """Lets a pod hand over all that it writes, and returns when that was asked for first."""
-        moves = self.processes["moves"]
-        assert moves.stdin is not None
-        assert moves.stdout is not None
-        moves.stdin.write(f"{pod}\n".encode())
-        moves.stdin.flush()
-        line = moves.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{pod} was not drained: see {self._log('moves')}")
-        return float(json.loads(line)["asked_at"])
+        return float(json.loads(self._tell("moves", pod))["asked_at"])
+
+    def lead_etcd_from(self, host: str) -> None:
+        """Makes the member of etcd on a host the leader; returns when all its members know."""
+        self._tell("leaders", host)
+
+    def _tell(self, name: str, line: str) -> str:
+        """Tells one of our programs to do something, and returns what it says of it."""
+        process = self.processes[name]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{line}\n".encode())
+        process.stdin.flush()
+        said = process.stdout.readline().decode()
+        if not said:
+            raise RuntimeError(f"{name} could not do it for {line}: see {self._log(name)}")
+        return said
 
     def end_writers(self) -> None:
         """Lets the clients finish."""
@@ -269,7 +288,7 @@ class Cluster:
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
                 self.hosts[host].command(words),
-                stdin=subprocess.PIPE if name == "moves" else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if name in TOLD else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
@@ -281,6 +300,11 @@ class Cluster:
 
     def _file(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
+
+    def _timeline(self, name: str) -> list[str]:
+        """Where one of our processes writes down what it does, on etcd."""
+        is_on_etcd = self.trial.engine == "etcd"
+        return [str(self.directory / f"timeline-{name}.jsonl")] if is_on_etcd else []
 
     def _start_etcd(self, name: str) -> None:
         address = self.hosts[name].address

@@ -1,8 +1,9 @@
 """A service that is the member itself: it votes, and guards its own gRPC and ZeroMQ handlers.
 
-A program: ``python -m tests.soak.member CONFIG NAME GRPC ZMQ STORE``. What it does is what the
-unchangeable service does behind a sidecar (:mod:`tests.soak.service`): it hands the term of each
-admission to the store, and knows nothing else.
+A program: ``python -m tests.soak.member CONFIG NAME GRPC ZMQ STORE [TIMELINE]``. What it does is
+what the unchangeable service does behind a sidecar (:mod:`tests.soak.service`): it hands the term
+of each admission to the store, and knows nothing else. If TIMELINE is given, it keeps that
+(:mod:`tests.soak.timeline`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent import futures
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,6 +20,7 @@ import hashroute.pod.zmq
 import zmq
 from hashroute.pod import Member
 
+from tests.soak import timeline
 from tests.soak.clients import WRITTEN
 from tests.soak.service import METHOD, Methods, StoreClient
 
@@ -56,14 +59,17 @@ def serve_zmq(name: str, socket: zmq.Socket[bytes], store: StoreClient, guard: G
                 request.reply(b"fenced: the store has seen a higher term")
 
 
-def main(config: str, name: str, grpc_address: str, zmq_address: str, store: str) -> None:
+def main(config: str, name: str, grpc_address: str, zmq_address: str, *rest: str) -> None:
     """Serves until it is ended."""
+    store, *log = rest
     client = StoreClient(store)
     with Member.from_config(config) as member, zmq.Context() as context:
         socket = context.socket(zmq.ROUTER)
         socket.bind(zmq_address)
         arguments = (name, socket, client, member.guard)
         threading.Thread(target=serve_zmq, args=arguments, daemon=True).start()
+        for file in log:
+            timeline.keep(member._node.snapshot, Path(file))
         server = serve_grpc(name, grpc_address, client, member.guard)
         print("ready", flush=True)
         server.wait_for_termination()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.soak.cluster import PODS, VOTERS, Cluster, until
+from tests.soak.etcd import Leaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,9 @@ STAYS = frozenset({"kill -9 of the witness", "lossy links"})
 
 RETURNS = frozenset({"restart at once"})
 """Faults after which the pod's next process may be back before the other pod has taken over."""
+
+CUTS = frozenset({"cut off", "cut off, sends only", "cut off, hears only"})
+"""Faults that hit whatever else runs on the host of the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,18 @@ class Fault:
     """Until the last of the pod's keys had a write acknowledged: by the other pod if that is to
     take over. In seconds."""
     is_failover: bool
+    leader: str | None = None
+    """On etcd: the host whose member of etcd led it at that moment, if one did."""
+    led_again_after: float | None = None
+    """On etcd, of a cut: until the members of etcd that were not cut off had a leader among them.
+    In seconds."""
+
+    @property
+    def label(self) -> str:
+        """The kind, and of a cut on etcd whether it hit etcd's leader too."""
+        if self.leader is None or self.kind not in CUTS:
+            return self.kind
+        return f"{self.kind}, etcd led from {'there' if self.leader == self.pod else 'elsewhere'}"
 
 
 def summary(sample: list[float]) -> dict[str, float]:
@@ -94,8 +110,18 @@ class Tail:
 class Nemesis:
     """Makes faults on a cluster."""
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
+    def __init__(self, cluster: Cluster, seed: int, *, is_leader_there: bool | None = None) -> None:
+        """Faults on this cluster, by this seed.
+
+        Args:
+            is_leader_there: on etcd, whether its leader is on the host that is hit, each time;
+                None leaves it to where it happens to be.
+
+        """
         self._cluster = cluster
+        self._is_leader_there = is_leader_there
+        is_on_etcd = cluster.trial.engine == "etcd"
+        self._leaders = Leaders(cluster.leaders) if is_on_etcd else None
         self._dice = random.Random(seed)
         self._tail = Tail(cluster.writes)
         self.kinds: dict[str, Callable[[str], float]] = {
@@ -120,6 +146,9 @@ class Nemesis:
         chosen = kind or self._dice.choice(list(self.kinds))
         is_failover = chosen not in STAYS
         pod = self._dice.choice(PODS)
+        if self._is_leader_there is not None:
+            self._cluster.lead_etcd_from(pod if self._is_leader_there else self._other(pod))
+            self._settle()
         until(lambda: len(self._tail.keys_of(pod)) > 0, f"{pod} writes something")
         keys = self._tail.keys_of(pod)
         may_stay = chosen in STAYS | RETURNS
@@ -135,9 +164,11 @@ class Nemesis:
 
         until(lambda: len(resumed()) == len(keys), f"{chosen} of {pod}: written again")
         resumed_after = max(0.0, max(resumed()) - at)
+        leader = self._leaders.leader(at) if self._leaders else None
+        led_again = self._leaders.led_again(at, pod) if self._leaders and chosen in CUTS else None
         self._heal()
         self._settle()
-        return Fault(chosen, pod, at, resumed_after, is_failover)
+        return Fault(chosen, pod, at, resumed_after, is_failover, leader, led_again)
 
     def _settle(self) -> None:
         """Returns when both pods write."""

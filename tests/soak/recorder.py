@@ -1,7 +1,8 @@
 """Who owned what, as the voters agreed on it: one line for each term of each slot.
 
-A program: ``python -m tests.soak.recorder CONFIG LOG``. It follows the record as a router does, and
-writes ``{"term", "resource", "owner"}`` down whenever a slot has a term that was not seen before.
+A program: ``python -m tests.soak.recorder CONFIG LOG [TIMELINE]``. It follows the record as a
+router does, and writes ``{"term", "resource", "owner"}`` down whenever a slot has a term that was
+not seen before. If TIMELINE is given, it keeps that (:mod:`tests.soak.timeline`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from hashroute import _hashroute
 from hashroute.config import load
 from hashroute.config.settings import node_settings_of
 
+from tests.soak import timeline
 
-def main(config: str, log: str) -> None:
+
+def main(config: str, log: str, own: str | None = None) -> None:
     """Follows until it is ended."""
     node = _hashroute.Node(json.dumps(node_settings_of(load(Path(config)))))
+    if own is not None:
+        timeline.keep(node.snapshot, Path(own))
     seen: np.ndarray | None = None
     epoch = 0
     print("ready", flush=True)

@@ -71,8 +71,23 @@ impl Operator {
     ///     ChangeRefusedError: it cannot be made, or was not agreed on.
     ///     DeadlineExceededError: no answer in time; it may yet be made.
     ///     UnavailableError: nobody who could make it can be reached.
+    ///     BaseException: whatever the handler of a signal raised meanwhile. On etcd the change is
+    ///         withdrawn then, if nobody has taken it up; the cause says what came of it.
     fn change(&self, py: Python<'_>, change_json: &str) -> PyResult<u64> {
-        detached(py, || self.0.change(change_json).map(Epoch::get).map_err(Failure::from))
+        let mut raised: Option<PyErr> = None;
+        let made = detached(py, || {
+            let is_called_off = || {
+                if raised.is_none() {
+                    raised = Python::attach(|py| py.check_signals()).err();
+                }
+                raised.is_some()
+            };
+            let made = self.0.change_unless(change_json, is_called_off);
+            made.map(Epoch::get).map_err(Failure::from)
+        });
+        let Some(raised) = raised else { return made };
+        raised.set_cause(py, made.err());
+        Err(raised)
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use hashroute_core::{Pod, PodId, PodState, Ring, View, Weight};
+use hashroute_core::{Pod, PodId, PodState, View, Weight};
 
 use crate::error::ChangeError;
 use crate::planted::{Bug, Planted};
 use crate::record::{
-    Group, Incarnation, Parts, Record, Since, VoterEntry, VoterId, Writer, check_voters,
+    Group, Incarnation, Parts, Record, Since, VoterEntry, VoterId, Writer, check_voters, ring_near,
     writers_by_pod,
 };
 
@@ -138,14 +138,7 @@ impl Draft {
     fn finish(self, before: &Record, planted: Planted) -> Result<Record, ChangeError> {
         let pods = self.view.pods().to_vec();
         let view = View::new(before.epoch().next()?, self.view.parameters(), pods)?;
-        let ring = if same_table(before.view(), &view) {
-            before.0.ring.clone()
-        } else {
-            match &before.0.ring {
-                Some(ring) => ring.follow(view.clone()).ok(),
-                None => Ring::build(view.clone()).ok(),
-            }
-        };
+        let ring = ring_near(&view, Some(before));
         let draft = Record(Arc::new(Parts {
             cluster: before.0.cluster,
             parameters: before.0.parameters,
@@ -285,15 +278,6 @@ impl Draft {
         self.view = change(&self.view)?;
         Ok(())
     }
-}
-
-/// Whether both views give every slot to the same pod: what the table depends on is the same.
-fn same_table(one: &View, other: &View) -> bool {
-    let enters = |view: &View| -> Vec<_> {
-        let pods = view.pods().iter();
-        pods.map(|pod| (pod.id.clone(), pod.weight, pod.state.owns_slots())).collect()
-    };
-    enters(one) == enters(other)
 }
 
 /// The first of the candidates that has a writer and is not on its way out.

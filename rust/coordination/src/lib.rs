@@ -29,7 +29,9 @@ pub use member::{Member, MemberAction};
 pub use message::{Ballot, FromVoter, Refusal, Sequence, ToPeer, ToVoter};
 pub use planted::{Bug, Planted};
 pub use proposer::{Proposer, ProposerAction, Wish};
-pub use record::{ClusterId, Group, Incarnation, Record, Resource, VoterEntry, VoterId, Writer};
+pub use record::{
+    ClusterId, Group, Incarnation, Record, RecordFields, Resource, VoterEntry, VoterId, Writer,
+};
 pub use register::{
     Entry, Key, RegisterAction, RegisterEvent, RegisterMember, Request, Revision, Transaction,
     Value,

@@ -231,8 +231,14 @@ impl Member {
         let mut actions = call.map_or_else(Vec::new, |call| {
             let (epoch, writer) = (self.record.epoch(), self.me.clone());
             self.to_voters(&match call {
-                Call::Renew(sequence) => ToVoter::Renew { epoch, writer, sequence },
-                Call::Probe(sequence) => ToVoter::Probe { epoch, writer, sequence },
+                Call::Renew(sequence) if self.record.names(&self.me) => {
+                    ToVoter::Renew { epoch, writer, sequence }
+                }
+                // Nobody grants anything to whom the record does not name; but voters tell it which
+                // writers are gone, in whose place it may be needed.
+                Call::Renew(sequence) | Call::Probe(sequence) => {
+                    ToVoter::Probe { epoch, writer, sequence }
+                }
             })
         });
         let ttl = self.record.parameters().ttl;

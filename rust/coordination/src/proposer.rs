@@ -64,9 +64,20 @@ struct Attempt {
 
 #[derive(Clone, Debug, Hash)]
 enum Phase {
-    Asking { ready: Vec<Writer> },
-    Preparing { promised: BTreeMap<VoterId, Option<(Ballot, Record)>> },
-    Voting { record: Record, own: bool, released: Vec<Writer>, accepted: Vec<VoterId> },
+    Asking {
+        ready: Vec<Writer>,
+    },
+    Preparing {
+        promised: BTreeMap<VoterId, Option<(Ballot, Record)>>,
+    },
+    /// `reached` have the record: they voted for it, or wait for guards to run out.
+    Voting {
+        record: Record,
+        own: bool,
+        released: Vec<Writer>,
+        reached: Vec<VoterId>,
+        accepted: Vec<VoterId>,
+    },
 }
 
 impl Proposer {
@@ -80,6 +91,12 @@ impl Proposer {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.attempt.is_some()
+    }
+
+    /// Whether the try under way has asked nothing of anybody yet but whether they are there.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| matches!(attempt.phase, Phase::Asking { .. }))
     }
 
     /// When [`Proposer::tick`] has something to do next.
@@ -134,14 +151,14 @@ impl Proposer {
                 attempt.promised(now, by, accepted.clone(), self.planted)
             }
             FromVoter::Accepted { epoch, ballot } if attempt.is(*epoch, *ballot) => {
-                let Some((record, own)) = attempt.accepted(by, self.planted) else {
-                    return Vec::new();
-                };
-                self.finish(record, own)
+                match attempt.accepted(by, self.planted) {
+                    Some((record, own)) => self.finish(record, own),
+                    None => attempt.reached(by, self.planted),
+                }
             }
             FromVoter::Guarded { epoch, ballot, remaining } if attempt.is(*epoch, *ballot) => {
                 attempt.send_at = attempt.send_at.min(now + *remaining);
-                Vec::new()
+                attempt.reached(by, self.planted)
             }
             FromVoter::Outbid { epoch, promised } if attempt.epoch() == *epoch => {
                 self.round = self.round.max(promised.round);
@@ -263,8 +280,8 @@ impl Attempt {
         let earlier = earlier.filter(|_| !planted.has(Bug::AcceptedIgnored));
         let own = earlier.is_none();
         let record = earlier.map_or_else(|| self.wish.record.clone(), |(_, record)| record.clone());
-        let (released, accepted) = (Vec::new(), Vec::new());
-        self.phase = Phase::Voting { record, own, released, accepted };
+        let (released, reached, accepted) = (Vec::new(), Vec::new(), Vec::new());
+        self.phase = Phase::Voting { record, own, released, reached, accepted };
         self.give_up_at = now + self.parameters().quiet_time() * 2;
         self.send_at = now + self.parameters().resend_interval();
         self.calls(planted)
@@ -282,6 +299,37 @@ impl Attempt {
         (accepted.len() >= needed).then(|| (record.clone(), *own))
     }
 
+    /// A voter has the record. Once a majority has, those that lose something are asked for it: what
+    /// they give up is nobody's until a majority has voted, and so nobody waits meanwhile for a
+    /// record to travel, or to be read.
+    fn reached(&mut self, by: VoterId, planted: Planted) -> Vec<ProposerAction> {
+        let (counts, needed) =
+            (self.electorate(planted).has_voter(by), self.electorate(planted).majority());
+        let Phase::Voting { reached, .. } = &mut self.phase else { return Vec::new() };
+        if !counts || reached.contains(&by) {
+            return Vec::new();
+        }
+        reached.push(by);
+        if reached.len() == needed { self.calls_for_release(planted) } else { Vec::new() }
+    }
+
+    /// Who loses something and has not released it is asked to, if a majority has the record.
+    fn calls_for_release(&self, planted: Planted) -> Vec<ProposerAction> {
+        let Phase::Voting { record, released, reached, .. } = &self.phase else {
+            return Vec::new();
+        };
+        if reached.len() < self.electorate(planted).majority() {
+            return Vec::new();
+        }
+        let losers = self.wish.before.shared_losers(record);
+        let waiting = losers.iter().filter(|writer| !released.contains(writer));
+        let ask = |writer: &Writer| {
+            let message = ToPeer::AskRelease { ballot: self.ballot, record: record.clone() };
+            ProposerAction::ToPeer(writer.pod.clone(), message)
+        };
+        waiting.map(ask).collect()
+    }
+
     /// What is to be sent in this phase to whoever has not answered.
     fn calls(&self, planted: Planted) -> Vec<ProposerAction> {
         let (ballot, epoch) = (self.ballot, self.epoch());
@@ -296,14 +344,7 @@ impl Attempt {
                 }));
             }
             Phase::Preparing { .. } => {}
-            Phase::Voting { record, released, .. } => {
-                let losers = self.wish.before.shared_losers(record);
-                let waiting = losers.iter().filter(|writer| !released.contains(writer));
-                actions.extend(waiting.map(|writer| {
-                    let message = ToPeer::AskRelease { ballot, record: record.clone() };
-                    ProposerAction::ToPeer(writer.pod.clone(), message)
-                }));
-            }
+            Phase::Voting { .. } => actions.extend(self.calls_for_release(planted)),
         }
         actions
     }

@@ -1,6 +1,6 @@
 //! The record: what the voters agree on for one epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
@@ -105,6 +105,55 @@ pub(crate) struct Since {
     number: OnceLock<u64>,
 }
 
+/// All that a record says, as it travels and lies on disks: the rest follows from it.
+#[derive(Clone, Debug)]
+pub struct RecordFields {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// The numbers of the cluster's leases.
+    pub parameters: LeaseParameters,
+    /// Who votes on the next record.
+    pub voters: Vec<VoterEntry>,
+    /// The pods and their shares; its epoch is the record's.
+    pub view: View,
+    /// The process of each pod that may write.
+    pub writers: BTreeMap<PodId, Incarnation>,
+    /// The groups, sorted by name.
+    pub groups: Vec<Group>,
+    /// The term of each slot.
+    pub terms: Vec<u64>,
+}
+
+impl RecordFields {
+    fn check(&self) -> Result<(), ChangeError> {
+        let Self { view, writers, groups, terms, .. } = self;
+        check_voters(&self.voters)?;
+        let malformed = |what| Err(ChangeError::Malformed { what });
+        if terms.len() != view.parameters().slots() as usize {
+            return malformed("the terms are not one for each slot");
+        }
+        let epoch = view.epoch().get();
+        let is_late = |term: u64| term > epoch;
+        if terms.iter().any(|term| is_late(*term)) || groups.iter().any(|it| is_late(it.term.get()))
+        {
+            return malformed("a term is later than the epoch");
+        }
+        if !writers.keys().all(|pod| view.index_of(pod.as_str()).is_some()) {
+            return malformed("a writer is not in the view");
+        }
+        if groups.windows(2).any(|pair| pair[0].name >= pair[1].name) {
+            return malformed("the groups are not sorted by name, or two have the same");
+        }
+        let leads = |group: &Group, leader: &PodId| {
+            group.candidates.contains(leader) && writers.contains_key(leader)
+        };
+        if groups.iter().any(|group| group.leader.as_ref().is_some_and(|it| !leads(group, it))) {
+            return malformed("a leader is no candidate of its group, or has no writer");
+        }
+        Ok(())
+    }
+}
+
 impl Record {
     /// The first record of a cluster, without groups: see [`Record::first_with_groups`].
     ///
@@ -172,44 +221,18 @@ impl Record {
         Ok(Self(Arc::new(parts)))
     }
 
-    /// A record as it was read from a disk or a message.
+    /// A record as it was read from a disk or a message. `near` is one of about the same view, if
+    /// there is one: the ring is made from its ring, in a part of the time.
     ///
     /// # Errors
     ///
     /// [`ChangeError::Voters`], or [`ChangeError::Malformed`], saying which rule is broken: the
     /// terms are one for each slot of this view, and none is later than its epoch; a writer is a
     /// pod of the view; groups are sorted by name, and who leads one is a candidate with a writer.
-    pub fn restore(
-        cluster: ClusterId,
-        parameters: LeaseParameters,
-        voters: Vec<VoterEntry>,
-        view: View,
-        writers: BTreeMap<PodId, Incarnation>,
-        groups: Vec<Group>,
-        terms: Vec<u64>,
-    ) -> Result<Self, ChangeError> {
-        check_voters(&voters)?;
-        let malformed = |what| Err(ChangeError::Malformed { what });
-        if terms.len() != view.parameters().slots() as usize {
-            return malformed("the terms are not one for each slot");
-        }
-        let latest = terms.iter().copied().chain(groups.iter().map(|it| it.term.get())).max();
-        if latest > Some(view.epoch().get()) {
-            return malformed("a term is later than the epoch");
-        }
-        if !writers.keys().all(|pod| view.index_of(pod.as_str()).is_some()) {
-            return malformed("a writer is not in the view");
-        }
-        if groups.windows(2).any(|pair| pair[0].name >= pair[1].name) {
-            return malformed("the groups are not sorted by name, or two have the same");
-        }
-        let leads = |group: &Group, leader: &PodId| {
-            group.candidates.contains(leader) && writers.contains_key(leader)
-        };
-        if groups.iter().any(|group| group.leader.as_ref().is_some_and(|it| !leads(group, it))) {
-            return malformed("a leader is no candidate of its group, or has no writer");
-        }
-        let ring = Ring::build(view.clone()).ok();
+    pub fn restore(fields: RecordFields, near: Option<&Self>) -> Result<Self, ChangeError> {
+        fields.check()?;
+        let RecordFields { cluster, parameters, voters, view, writers, groups, terms } = fields;
+        let ring = ring_near(&view, near);
         let by_pod = writers_by_pod(&view, &writers);
         let since = Since::default();
         let parts = Parts {
@@ -225,6 +248,21 @@ impl Record {
             since,
         };
         Ok(Self(Arc::new(parts)))
+    }
+
+    /// What [`Record::restore`] makes this record of.
+    #[must_use]
+    pub fn fields(&self) -> RecordFields {
+        let Parts { cluster, parameters, voters, view, writers, groups, terms, .. } = &*self.0;
+        RecordFields {
+            cluster: *cluster,
+            parameters: *parameters,
+            voters: voters.clone(),
+            view: view.clone(),
+            writers: writers.clone(),
+            groups: groups.clone(),
+            terms: terms.clone(),
+        }
     }
 
     /// The cluster that the record belongs to.
@@ -351,11 +389,12 @@ impl Record {
     }
 
     fn with_losers(&self, next: &Self) -> (Weak<Parts>, Arc<[Writer]>) {
-        let (writers, heirs) = (&self.0.by_pod, &next.0.by_pod);
+        let writers = &self.0.by_pod;
+        let (was_by_pod, is_by_pod) = numbered(writers, &next.0.by_pod);
         let mut loses = vec![false; writers.len()];
         for (was, is) in self.table().iter().zip(next.table()) {
-            let (was, is) = (usize::from(*was), usize::from(*is));
-            loses[was] |= writers[was].is_some() && writers[was] != heirs[is];
+            let (pod, is) = (usize::from(*was), is_by_pod[usize::from(*is)]);
+            loses[pod] |= was_by_pod[pod].is_some() && was_by_pod[pod] != is;
         }
         if next.table().is_empty() {
             self.table().iter().for_each(|was| loses[usize::from(*was)] = true);
@@ -447,12 +486,18 @@ impl Record {
     pub(crate) fn terms_after(&self, before: &Self, planted: Planted) -> Vec<u64> {
         let mut terms = vec![self.epoch().get(); self.0.view.parameters().slots() as usize];
         let (old, new) = (&before.0.by_pod, &self.0.by_pod);
+        let (was_by_pod, is_by_pod) = if planted.has(Bug::TermReused) {
+            let pods = |writers: &[Option<Writer>]| -> Vec<_> {
+                writers.iter().map(|writer| writer.as_ref().map(|it| it.pod.clone())).collect()
+            };
+            numbered(&pods(old), &pods(new))
+        } else {
+            numbered(old, new)
+        };
         let tables = before.table().iter().zip(self.table());
         for ((term, kept), (was, is)) in terms.iter_mut().zip(&before.0.terms).zip(tables) {
-            let (was, is) = (&old[usize::from(*was)], &new[usize::from(*is)]);
-            let same_pod = || was.as_ref().map(|it| &it.pod) == is.as_ref().map(|it| &it.pod);
-            let stays = was == is || (planted.has(Bug::TermReused) && same_pod());
-            if is.is_some() && stays {
+            let (was, is) = (was_by_pod[usize::from(*was)], is_by_pod[usize::from(*is)]);
+            if is.is_some() && was == is {
                 *term = *kept;
             }
         }
@@ -529,6 +574,39 @@ pub(crate) fn writers_by_pod(
         Some(Writer { pod: pod.id.clone(), incarnation })
     };
     view.pods().iter().map(writer).collect()
+}
+
+/// Equal ones get equal numbers, in both lists: to compare who has a slot before and after, slot by
+/// slot, without a look at any name.
+fn numbered<T: Ord>(one: &[Option<T>], other: &[Option<T>]) -> (Numbers, Numbers) {
+    let different: BTreeSet<&T> = one.iter().chain(other).flatten().collect();
+    let number_of: BTreeMap<&T, u32> = different.into_iter().zip(0..).collect();
+    let numbers = |list: &[Option<T>]| -> Numbers {
+        list.iter().map(|it| it.as_ref().and_then(|it| number_of.get(it).copied())).collect()
+    };
+    (numbers(one), numbers(other))
+}
+
+/// By pod; none where there is no writer.
+type Numbers = Vec<Option<u32>>;
+
+/// The ring of the view; none if no pod may own slots. A table that is as before is shared, with the
+/// view that it was made of.
+pub(crate) fn ring_near(view: &View, near: Option<&Record>) -> Option<Ring> {
+    let Some(ring) = near.and_then(Record::ring) else { return Ring::build(view.clone()).ok() };
+    if same_table(ring.view(), view) {
+        return Some(ring.clone());
+    }
+    ring.follow(view.clone()).ok()
+}
+
+/// Whether both views give every slot to the same pod: what the table depends on is the same.
+fn same_table(one: &View, other: &View) -> bool {
+    let enters = |view: &View| -> Vec<_> {
+        let pods = view.pods().iter();
+        pods.map(|pod| (pod.id.clone(), pod.weight, pod.state.owns_slots())).collect()
+    };
+    one.parameters() == other.parameters() && enters(one) == enters(other)
 }
 
 pub(crate) fn check_voters(voters: &[VoterEntry]) -> Result<(), ChangeError> {

@@ -297,7 +297,7 @@ fn what_a_dead_proposer_told_nobody_is_finished_by_others() {
     let (a, b) = (PodId::new("a").unwrap(), PodId::new("b").unwrap());
     cluster.say("b is asked to drain a");
     cluster.members.get_mut(&b).unwrap().wish(Change::Drain(a)).unwrap();
-    cluster.run(ms(1009));
+    cluster.run(ms(1011));
     cluster.say("b is killed: all have voted, and nobody knows");
     cluster.members.remove(&b);
     cluster.run(ms(1250));

@@ -15,9 +15,13 @@ use hashroute_core::{Epoch, Parameters, Pod, PodId, Ring, Slot, View, Weight, ha
 use serde_json::{Value, json};
 
 const PODS: [u32; 4] = [2, 16, 128, 1000];
+/// Pods and zones of the rings whose lists are taken once more.
+const ZONES: [(u32, u32); 3] = [(16, 4), (128, 8), (1000, 8)];
 /// Rounds of each pair unless the command line says otherwise.
 const ROUNDS: usize = 101;
 const KEYS: u64 = 4096;
+/// Of how many of them whole lists are taken.
+const FEW_KEYS: usize = 256;
 /// How often the keys are looked up in one round.
 const PASSES: u64 = 32;
 
@@ -30,7 +34,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for pods in PODS {
         rows.extend(lookups(pods, rounds)?);
         rows.extend(builds(pods, rounds)?);
-        rows.extend(preferences(pods, rounds)?);
+        rows.extend(preferences(pods, 0, rounds)?);
+    }
+    for (pods, zones) in ZONES {
+        rows.extend(preferences(pods, zones, rounds)?);
     }
     if as_json {
         let rows: Vec<Value> = rows.iter().map(Row::document).collect();
@@ -43,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// One piece of work beside another.
 struct Row {
-    work: &'static str,
+    work: String,
     beside: &'static str,
     pods: u32,
     /// Medians of the nanoseconds of one operation.
@@ -57,7 +64,7 @@ impl Row {
     fn print(&self) {
         let [low, median, high] = self.ratios;
         println!(
-            "{:5} pods  {:18} {:12.1} ns  {:18} {:12.1} ns  ratio {median:.2} ({low:.2} to {high:.2})",
+            "{:5} pods  {:30} {:12.1} ns  {:18} {:12.1} ns  ratio {median:.2} ({low:.2} to {high:.2})",
             self.pods, self.work, self.work_ns, self.beside, self.beside_ns
         );
     }
@@ -66,7 +73,7 @@ impl Row {
         let [low, median, high] = self.ratios;
         json!({
             "pods": self.pods,
-            "work": self.work,
+            "work": &self.work,
             "beside": self.beside,
             "work_ns": self.work_ns,
             "beside_ns": self.beside_ns,
@@ -80,7 +87,7 @@ impl Row {
 /// Lets two pieces of work take turns. Each of them is done `operations` times in a call.
 fn compare(
     (pods, rounds, operations): (u32, usize, u64),
-    (work, mut one): (&'static str, impl FnMut() -> u64),
+    (work, mut one): (&str, impl FnMut() -> u64),
     (beside, mut other): (&'static str, impl FnMut() -> u64),
 ) -> Result<Row, Box<dyn Error>> {
     let (mut ones, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,7 +102,7 @@ fn compare(
     }
     let operations = f64::from(u32::try_from(operations)?);
     Ok(Row {
-        work,
+        work: work.to_owned(),
         beside,
         pods,
         work_ns: quartiles(ones)[1] / operations,
@@ -128,8 +135,12 @@ fn pod_name(number: u32) -> String {
     format!("pod-{number:04}")
 }
 
-fn ring(pods: u32) -> Result<Ring, Box<dyn Error>> {
-    let pod = |number| PodId::new(&pod_name(number)).map(Pod::new);
+/// Of pods in so many zones, or of pods without zones.
+fn ring(pods: u32, zones: u32) -> Result<Ring, Box<dyn Error>> {
+    let pod = |number: u32| {
+        let zone = number.checked_rem(zones).map(|zone| format!("zone-{zone}").as_str().into());
+        PodId::new(&pod_name(number)).map(|id| Pod { zone, ..Pod::new(id) })
+    };
     let pods = (0..pods).map(pod).collect::<Result<_, _>>()?;
     Ok(Ring::build(View::new(Epoch::new(1), Parameters::default(), pods)?)?)
 }
@@ -143,7 +154,7 @@ fn lookups(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         })
         .collect();
     let numbers: Vec<[u8; 8]> = (0..KEYS).map(u64::to_le_bytes).collect();
-    let ring = ring(pods)?;
+    let ring = ring(pods, 0)?;
     // The same size and contents, found without a ring.
     let table = ring.owners().to_vec();
     let size = (pods, rounds, KEYS * PASSES);
@@ -178,7 +189,7 @@ fn hashes(keys: &[[u8; 8]]) -> u64 {
 }
 
 fn builds(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
-    let ring = ring(pods)?;
+    let ring = ring(pods, 0)?;
     let view = ring.view().clone();
     let names: Vec<String> = (0..pods).map(pod_name).collect();
     let names: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
@@ -202,19 +213,35 @@ fn size(ring: &Ring) -> u64 {
     ring.owners().len() as u64
 }
 
-fn preferences(pods: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
-    let ring = ring(pods)?;
+fn preferences(pods: u32, zones: u32, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+    let ring = ring(pods, zones)?;
     // Slots as keys come: in no order.
     let slots: Vec<Slot> = (0..KEYS).map(|key| ring.slot(&key.to_le_bytes())).collect();
-    let first = |count: usize| {
+    let few = &slots[..FEW_KEYS];
+    let first = |slots: &[Slot], count: usize| {
         let list = |slot: &Slot| ring.preference(black_box(*slot)).take(count);
         slots.iter().map(|slot| u64::from(list(slot).fold(0, |sum, pod| sum ^ pod.get()))).sum()
     };
-    let owner = || slots.iter().map(|slot| u64::from(ring.owner(black_box(*slot)).get())).sum();
-    [("two preferences", 2), ("three preferences", 3), ("eight preferences", 8)]
+    let owner = |slots: &[Slot]| {
+        slots.iter().map(|slot| u64::from(ring.owner(black_box(*slot)).get())).sum()
+    };
+    // All of a thousand pods are sorted at every call.
+    let lists = [
+        ("two", 2, &slots[..]),
+        ("three", 3, &slots),
+        ("four", 4, &slots),
+        ("eight", 8, &slots),
+        ("sixteen", 16, &slots),
+        ("all", usize::MAX, few),
+    ];
+    let suffix = if zones == 0 { String::new() } else { format!(", {zones} zones") };
+    lists
         .into_iter()
-        .map(|(name, count)| {
-            compare((pods, rounds, KEYS), (name, || first(count)), ("owner of a slot", owner))
+        .map(|(name, count, slots)| {
+            let name = format!("{name} preferences{suffix}");
+            let size = (pods, rounds, slots.len() as u64);
+            let list = || first(slots, count);
+            compare(size, (&name, list), ("owner of a slot", || owner(slots)))
         })
         .collect()
 }

@@ -26,6 +26,7 @@ mod plan;
 mod plan_search;
 mod pod;
 mod preference;
+mod ranking;
 mod ring;
 mod view;
 mod view_json;

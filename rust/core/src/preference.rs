@@ -1,30 +1,27 @@
 //! The preference list of a slot: its owner, then who would inherit it.
 
-use alloc::collections::BTreeSet;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::iter::FusedIterator;
 
-use crate::assignment::NOBODY;
-use crate::contender::Contender;
-use crate::heirs::KEPT;
+use crate::heirs::Row;
 use crate::id::{PodIndex, Slot};
-use crate::ring::{Parts, Ring};
-use crate::visitors::Search;
+use crate::ranking::Ranking;
+use crate::ring::Ring;
 
 /// The pods of a slot in the order in which they would inherit it: see [`Ring::preference`].
 ///
-/// The owner is one load and the next three another one, once somebody asked the same of this ring
-/// or a clone of it; the first time they are one pass over the pods. The rest is a sorted list.
+/// The owner is one load. The next fifteen are a few more (one with 16 pods, three with a
+/// thousand), once somebody asked the same of this ring or a clone of it; the first time they are
+/// one pass over the pods. The rest is a sorted list of all pods, made anew for each who asks.
 #[derive(Clone, Debug)]
 pub struct Preference<'a> {
     ring: &'a Ring,
     slot: u32,
-    /// How many pods were given, and the first of them and those that come next, [`NOBODY`] where
-    /// there are none or nobody asked.
     given: usize,
-    first: [u16; 1 + KEPT],
-    /// All that are left after those, if somebody asked.
+    /// Those that come next, and the number of the row of heirs after them.
+    row: Row,
+    next_row: usize,
+    /// All that come after the rows, if somebody asked.
     rest: Option<vec::IntoIter<u16>>,
 }
 
@@ -40,55 +37,48 @@ impl Ring {
     #[must_use]
     pub fn preference(&self, slot: Slot) -> Preference<'_> {
         let mask = u32::try_from(self.owners().len()).unwrap_or(u32::MAX).wrapping_sub(1);
-        let first = [self.owner(slot).get(), NOBODY, NOBODY, NOBODY];
-        Preference { ring: self, slot: slot.get() & mask, given: 0, first, rest: None }
+        let row = Row::of_one(self.owner(slot).get());
+        Preference { ring: self, slot: slot.get() & mask, given: 0, row, next_row: 0, rest: None }
     }
 }
 
 impl Preference<'_> {
-    /// The first pods after the owner.
-    #[cold]
+    /// The first pod of the next row, or of what comes after the rows.
     #[inline(never)]
-    fn find_early(&self) -> [u16; KEPT] {
-        let found = Successors::of(self.ring.parts(), self.slot, self.ring.owners());
-        self.ring.parts().heirs.keep(self.slot, found);
-        found
+    fn next_of_next_row(&mut self) -> Option<u16> {
+        let Some(row) = self.ring.parts().heirs.get(self.slot, self.next_row) else {
+            return self.next_of_unknown();
+        };
+        self.row = row;
+        self.next_row += 1;
+        self.row.next()
     }
 
-    /// All that has not been given yet.
-    fn rest(&self) -> vec::IntoIter<u16> {
-        let parts = self.ring.parts();
-        let owner = PodIndex::new(self.first[0]);
-        let ranking = Ranking::new(parts, self.slot, owner);
-        let mut ranks: Vec<(bool, Rank)> = (0..=u16::MAX)
-            .zip(&parts.contenders)
-            .map(|(place, pod)| {
-                (pod.pod != owner, ranking.rank(place, pod.permutation.visit(self.slot)))
-            })
-            .collect();
-        ranks.sort_unstable();
-
-        let mut seen = BTreeSet::new();
-        let pods = ranks.iter().map(|(_, rank)| ranking.pod(rank.place));
-        let (mut order, repeated): (Vec<u16>, Vec<u16>) =
-            pods.partition(|pod| seen.insert(parts.zones[usize::from(*pod)]));
-        order.extend(repeated);
-        order.drain(..self.given);
-        order.into_iter()
-    }
-
-    /// What comes after the owner and what is kept.
+    /// The first pod of a row that is not kept, from now on it is; or of what comes after the rows.
     #[cold]
     #[inline(never)]
-    fn next_of_rest(&mut self) -> Option<PodIndex> {
+    fn next_of_unknown(&mut self) -> Option<u16> {
+        let heirs = &self.ring.parts().heirs;
+        if heirs.has(self.next_row) {
+            let count = heirs.count_for(self.next_row);
+            let first = self.ranking().first(count);
+            self.row = heirs.keep(self.slot, first.get(..count)?, self.next_row)?;
+            self.next_row += 1;
+            return self.row.next();
+        }
         if self.given == self.ring.parts().contenders.len() {
             return None;
         }
-        let mut rest = self.rest.take().unwrap_or_else(|| self.rest());
-        let next = rest.next();
-        self.rest = Some(rest);
-        self.given += 1;
-        next.map(PodIndex::new)
+        if self.rest.is_none() {
+            let mut heirs = self.ranking().all();
+            heirs.drain(..self.given - 1);
+            self.rest = Some(heirs.into_iter());
+        }
+        self.rest.as_mut()?.next()
+    }
+
+    fn ranking(&self) -> Ranking<'_> {
+        Ranking::new(self.ring.parts(), self.slot, self.ring.owner(Slot::new(self.slot)))
     }
 }
 
@@ -97,18 +87,12 @@ impl Iterator for Preference<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<PodIndex> {
-        if self.given == 1 {
-            let kept = self.ring.parts().heirs.get(self.slot);
-            let [first, second, third] = kept.unwrap_or_else(|| self.find_early());
-            self.first = [self.first[0], first, second, third];
-        }
-        if let Some(pod) = self.first.get(self.given)
-            && *pod != NOBODY
-        {
-            self.given += 1;
-            return Some(PodIndex::new(*pod));
-        }
-        self.next_of_rest()
+        let pod = match self.row.next() {
+            Some(pod) => pod,
+            None => self.next_of_next_row()?,
+        };
+        self.given += 1;
+        Some(PodIndex::new(pod))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -120,254 +104,34 @@ impl Iterator for Preference<'_> {
 impl ExactSizeIterator for Preference<'_> {}
 impl FusedIterator for Preference<'_> {}
 
-/// Where a pod belongs among the heirs of a slot: the lower, the earlier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// The time of its visit; behind all times of others if it does not take the slot.
-    time: u64,
-    hash: u64,
-    place: u16,
-}
-
-/// What ranks the heirs of one slot.
-struct Ranking<'a> {
-    parts: &'a Parts,
-    owner_zone: u16,
-    /// By how much pods would go on in the race if the owner's zone were lost: of M, the part that
-    /// twice the lost slots leave. A pod takes a slot if its visit, scaled down by this, is within
-    /// its reach now. Measured, and continuous: after a small loss the pods that take a slot are
-    /// those that would take it now, after a large one everybody has room.
-    share_without_zone: u32,
-    /// The same if the owner alone were lost.
-    share_without_owner: u32,
-}
-
-impl<'a> Ranking<'a> {
-    fn new(parts: &'a Parts, slot: u32, owner: PodIndex) -> Self {
-        debug_assert!(slot < parts.view.parameters().slots());
-        let share = |lost: u32| parts.view.parameters().slots().saturating_sub(2 * lost);
-        let owner_zone = parts.zones[owner.as_usize()];
-        Self {
-            parts,
-            owner_zone,
-            share_without_zone: share(parts.zone_counts[usize::from(owner_zone)]),
-            share_without_owner: share(parts.counts[owner.as_usize()]),
-        }
-    }
-
-    fn contender(&self, place: u16) -> &'a Contender {
-        &self.parts.contenders[usize::from(place)]
-    }
-
-    fn pod(&self, place: u16) -> u16 {
-        self.contender(place).pod.get()
-    }
-
-    fn zone(&self, place: u16) -> u16 {
-        self.parts.zones[usize::from(self.pod(place))]
-    }
-
-    /// Whether a pod would take the slot that it sees in this visit.
-    #[inline]
-    fn takes(&self, place: u16, visit: u32) -> bool {
-        let beside_owner = self.zone(place) == self.owner_zone;
-        let share = if beside_owner { self.share_without_owner } else { self.share_without_zone };
-        // No factor exceeds 2^24.
-        let reach = u64::from(self.parts.reaches[usize::from(place)]);
-        u64::from(visit) * u64::from(share) < reach * self.parts.logarithm.times().slots()
-    }
-
-    fn rank(&self, place: u16, visit: u32) -> Rank {
-        let pod = self.contender(place);
-        // Times stay below 2^63.
-        let behind = u64::from(!self.takes(place, visit)) << 63;
-        let time = pod.time(self.parts.logarithm.times(), visit) | behind;
-        Rank { time, hash: pod.hash, place }
-    }
-}
-
-/// The search for the first pods after the owner.
-struct Successors<'a> {
-    ranking: Ranking<'a>,
-    owner: PodIndex,
-    /// The best pod of each zone but the owner's.
-    of_zones: Best,
-    /// The best pods, whatever their zones: needed where zones are few.
-    of_all: Best,
-    /// How many there can be of either.
-    wanted: (usize, usize),
-    example: Option<u16>,
-    bound: u32,
-}
-
-impl<'a> Successors<'a> {
-    fn of(parts: &'a Parts, slot: u32, owners: &[u16]) -> [u16; KEPT] {
-        let owner = PodIndex::new(owners[slot as usize]);
-        let zones = KEPT.min(parts.zones_in_use - 1);
-        let pods = if zones < KEPT { KEPT.min(parts.contenders.len() - 1) } else { 0 };
-        let mut search = Self {
-            ranking: Ranking::new(parts, slot, owner),
-            owner,
-            of_zones: Best::default(),
-            of_all: Best::default(),
-            wanted: (zones, pods),
-            example: None,
-            bound: u32::MAX,
-        };
-        // At most places nobody would take the slot, which is cheaper to see than its time is.
-        parts.visitors.search(slot, &mut search);
-        if !search.is_complete() {
-            for (place, pod) in (0..=u16::MAX).zip(&parts.contenders) {
-                search.offer(place, pod.permutation.visit(slot));
-            }
-        }
-        search.heirs()
-    }
-
-    fn is_complete(&self) -> bool {
-        (self.of_zones.count, self.of_all.count) == self.wanted
-    }
-
-    fn offer(&mut self, place: u16, visit: u32) {
-        let zone = self.ranking.zone(place);
-        if self.ranking.pod(place) == self.owner.get() {
-            return;
-        }
-        let rank = self.ranking.rank(place, visit);
-        if zone != self.ranking.owner_zone {
-            self.of_zones.offer(Entry { rank, zone, visit });
-        }
-        if self.wanted.1 > 0 {
-            self.of_all.offer(Entry { rank, zone: place, visit });
-        }
-    }
-
-    /// The last of those that were found, if there is no place behind it.
-    fn last(&self) -> Option<Entry> {
-        let last = |best: &Best| best.entries[..best.count].last().copied();
-        let found = last(&self.of_zones).into_iter().chain(last(&self.of_all));
-        if self.is_complete() { found.max_by_key(|entry| entry.rank) } else { None }
-    }
-
-    /// The visit from which on no contender of the weight of the example comes before the last.
-    fn bound(&self) -> u32 {
-        let times = self.ranking.parts.logarithm.times();
-        let (Some(example), Some(last)) = (self.example, self.last()) else { return u32::MAX };
-        let example = self.ranking.contender(example);
-        if example.weight == self.ranking.contender(last.rank.place).weight
-            && example.is_told_by_visits(times)
-        {
-            return last.visit + 2;
-        }
-        times.blocks_not_after(|tau| example.paced(tau) <= last.rank.time)
-    }
-
-    fn heirs(&self) -> [u16; KEPT] {
-        let of_zones = self.of_zones.entries[..self.of_zones.count].iter();
-        let of_all = self.of_all.entries[..self.of_all.count].iter();
-        let is_new =
-            |entry: &&Entry| !of_zones.clone().any(|known| known.rank.place == entry.rank.place);
-        let places = of_zones.clone().chain(of_all.filter(is_new)).map(|entry| entry.rank.place);
-        let mut heirs = [NOBODY; KEPT];
-        for (heir, place) in heirs.iter_mut().zip(places) {
-            *heir = self.ranking.pod(place);
-        }
-        heirs
-    }
-}
-
-impl Search for Successors<'_> {
-    #[inline]
-    fn begin(&mut self, example: Option<usize>) -> u32 {
-        self.example = example.and_then(|place| u16::try_from(place).ok());
-        self.bound = self.bound();
-        self.bound
-    }
-
-    #[inline]
-    fn look(&mut self, place: usize, visit: u32) -> u32 {
-        let Ok(place) = u16::try_from(place) else { return self.bound };
-        if self.ranking.takes(place, visit) {
-            let times = self.ranking.parts.logarithm.times();
-            let earliest = self.ranking.contender(place).time_around(times, visit).0;
-            if self.last().is_none_or(|last| earliest <= last.rank.time) {
-                self.offer(place, visit);
-                self.bound = self.bound();
-            }
-        }
-        self.bound
-    }
-}
-
-/// The best pod of each zone, best first.
-#[derive(Default)]
-struct Best {
-    /// Only the first `count` mean anything.
-    entries: [Entry; KEPT],
-    count: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    rank: Rank,
-    zone: u16,
-    visit: u32,
-}
-
-impl Default for Entry {
-    fn default() -> Self {
-        Self { rank: Rank { time: u64::MAX, hash: u64::MAX, place: NOBODY }, zone: 0, visit: 0 }
-    }
-}
-
-impl Best {
-    /// A zone that was pushed out may come back with a better pod.
-    fn offer(&mut self, entry: Entry) {
-        let known = self.entries[..self.count].iter().position(|held| held.zone == entry.zone);
-        let mut hole = match known {
-            Some(hole) => hole,
-            None if self.count < KEPT => {
-                self.count += 1;
-                self.entries[self.count - 1] = Entry::default();
-                self.count - 1
-            }
-            None => KEPT - 1,
-        };
-        if self.entries[hole].rank <= entry.rank {
-            return;
-        }
-        while hole > 0 && self.entries[hole - 1].rank > entry.rank {
-            self.entries[hole] = self.entries[hole - 1];
-            hole -= 1;
-        }
-        self.entries[hole] = entry;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contender::Contender;
+    use crate::heirs::KEPT;
     use crate::id::Epoch;
-    use crate::pod::PodState;
+    use crate::pod::{Pod, PodState};
     use crate::view::{Parameters, View, pod};
     use proptest::prelude::*;
     use std::collections::HashSet;
+    use std::vec::Vec;
+
+    /// The most that a pod may weigh.
+    const HEAVIEST: f64 = 1.1e6;
 
     fn ring(zones: &[Option<&str>]) -> Ring {
-        ring_with(zones, 0.05)
+        let pods = zones.iter().enumerate().map(|(number, zone)| pod_in(number, 1.0, *zone));
+        ring_of(256, 0.05, pods.collect())
     }
 
-    fn ring_with(zones: &[Option<&str>], epsilon: f64) -> Ring {
-        let pods = zones
-            .iter()
-            .enumerate()
-            .map(|(number, zone)| {
-                let mut pod = pod(&std::format!("pod-{number:02}"), 1.0);
-                pod.zone = zone.map(Into::into);
-                pod
-            })
-            .collect();
-        let parameters = Parameters::new(256, epsilon, 0).unwrap();
+    fn pod_in(number: usize, weight: f64, zone: Option<&str>) -> Pod {
+        let mut pod = pod(&std::format!("pod-{number:04}"), weight);
+        pod.zone = zone.map(Into::into);
+        pod
+    }
+
+    fn ring_of(slots: u64, epsilon: f64, pods: Vec<Pod>) -> Ring {
+        let parameters = Parameters::new(slots, epsilon, 0).unwrap();
         Ring::build(View::new(Epoch::new(1), parameters, pods).unwrap()).unwrap()
     }
 
@@ -397,7 +161,7 @@ mod tests {
     #[test]
     fn a_pod_that_owns_no_slots_is_on_no_list() {
         let ring = ring(&[None; 4]);
-        let drained = ring.view().with_state("pod-02", PodState::Draining).unwrap();
+        let drained = ring.view().with_state("pod-0002", PodState::Draining).unwrap();
         let ring = Ring::build(drained).unwrap();
         for slot in (0..256).map(Slot::new) {
             assert!(ring.preference(slot).all(|pod| pod != PodIndex::new(2)));
@@ -406,54 +170,135 @@ mod tests {
     }
 
     /// The rule in full, from nothing but the table.
-    fn takes(ring: &Ring, zones: &[Option<&str>], pod: &Contender, slot: u32) -> bool {
+    fn takes(ring: &Ring, pod: &Contender, slot: u32) -> bool {
+        let zone = |one: usize| ring.view().pods()[one].zone.as_deref();
         let owner = ring.owner(Slot::new(slot)).as_usize();
         let shared = |one: usize, other: usize| {
-            one == other || zones[one].is_some() && zones[one] == zones[other]
+            one == other || zone(one).is_some() && zone(one) == zone(other)
         };
         let gone = |one: u16| match shared(owner, pod.pod.as_usize()) {
             true => usize::from(one) == owner,
             false => shared(usize::from(one), owner),
         };
+        let slots = ring.view().parameters().slots();
         let owned = |slot: &u32| ring.owners()[*slot as usize] == pod.pod.get();
-        let count: u32 = (0..256).filter(owned).map(|_| 1).sum();
+        let count: u32 = (0..slots).filter(owned).map(|_| 1).sum();
         let full = count == ring.capacities()[pod.pod.as_usize()];
-        let latest = (0..256).filter(owned).map(|slot| pod.permutation.visit(slot)).max();
-        let reach = if full { latest.unwrap_or(0) } else { 256 };
+        let latest = (0..slots).filter(owned).map(|slot| pod.permutation.visit(slot)).max();
+        let reach = if full { latest.unwrap_or(0) } else { slots };
         let lost: u32 = ring.owners().iter().filter(|one| gone(**one)).map(|_| 1).sum();
-        pod.permutation.visit(slot) * 256_u32.saturating_sub(2 * lost) < reach * 256
+        let share = u64::from(slots.saturating_sub(2 * lost));
+        u64::from(pod.permutation.visit(slot)) * share < u64::from(reach) * u64::from(slots)
+    }
+
+    /// The list, the slow way: take the best pod left, new zones before known ones.
+    fn picked_pod_by_pod(ring: &Ring, slot: u32) -> Vec<PodIndex> {
+        let parts = ring.parts();
+        let owner = ring.owner(Slot::new(slot));
+        let zone = |pod: PodIndex| ring.view().pods()[pod.as_usize()].zone.as_deref();
+        let order = |pod: &Contender| pod.visit(slot).order(parts.logarithm.times());
+        let rank = |pod: &Contender| (pod.pod != owner, !takes(ring, pod, slot), order(pod));
+        let mut left: Vec<_> = parts.contenders.iter().map(|pod| (rank(pod), pod.pod)).collect();
+        left.sort_unstable();
+        let (mut list, mut zones) = (Vec::new(), HashSet::new());
+        while !left.is_empty() {
+            let is_new = |pod| zone(pod).is_none_or(|zone| !zones.contains(zone));
+            let next = left.iter().position(|(_, pod)| is_new(*pod)).unwrap_or(0);
+            let (_, pod) = left.remove(next);
+            zones.extend(zone(pod));
+            list.push(pod);
+        }
+        list
+    }
+
+    /// Pods of every kind, in so many zones or in none.
+    fn pods() -> impl Strategy<Value = Vec<Pod>> {
+        let weight = prop_oneof![
+            6 => Just(1.0), 1 => Just(2.5), 1 => Just(1e-6), 1 => Just(HEAVIEST)
+        ];
+        let one = (weight, any::<proptest::sample::Index>(), prop::bool::weighted(0.1));
+        let pods = proptest::collection::vec(one, 1..140);
+        (0_usize..40, pods).prop_map(|(zones, pods)| {
+            let mut pods: Vec<Pod> = pods
+                .into_iter()
+                .enumerate()
+                .map(|(number, (weight, zone, drained))| {
+                    // One of the zones is none.
+                    let zone = zone.index(zones + 1).checked_sub(1);
+                    let zone = zone.map(|zone| std::format!("zone-{zone}"));
+                    let mut pod = pod_in(number, weight, zone.as_deref());
+                    if drained {
+                        pod.state = PodState::Draining;
+                    }
+                    pod
+                })
+                .collect();
+            pods[0].state = PodState::Active;
+            pods
+        })
     }
 
     proptest! {
-        /// The list, computed the slow way: take the best pod left, new zones before known ones.
+        /// However it is asked for: in pieces, from a copy of a list in use, for the first time or again.
         #[test]
         fn the_list_is_the_one_picked_pod_by_pod(
-            zones in proptest::collection::vec(proptest::option::of(0_u8..6), 1..24),
+            pods in pods(),
             slot in 0_u32..256,
             epsilon in prop_oneof![Just(0.0), Just(0.05), Just(1.0)],
+            pieces in proptest::collection::vec(0_usize..20, 0..6),
         ) {
-            let names: Vec<Option<std::string::String>> =
-                zones.iter().map(|zone| zone.map(|zone| std::format!("zone-{zone}"))).collect();
-            let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
-            let ring = ring_with(&names, epsilon);
-            let parts = ring.parts();
-            let mut left: Vec<&Contender> = parts.contenders.iter().collect();
-            let mut expected: Vec<PodIndex> = Vec::new();
-            while !left.is_empty() {
-                let known = |pod: &Contender| {
-                    names[pod.pod.as_usize()].is_some()
-                        && expected.iter().any(|one| names[one.as_usize()] == names[pod.pod.as_usize()])
-                };
-                let owner = ring.owner(Slot::new(slot));
-                let next = (0..left.len()).min_by_key(|place| {
-                    let pod = left[*place];
-                    let order = pod.visit(slot).order(parts.logarithm.times());
-                    (pod.pod != owner, known(pod), !takes(&ring, &names, pod, slot), order)
-                });
-                expected.push(left.remove(next.unwrap()).pod);
+            let ring = ring_of(256, epsilon, pods);
+            let expected = picked_pod_by_pod(&ring, slot);
+            let mut list = ring.preference(Slot::new(slot));
+            let mut given = 0;
+            for piece in pieces {
+                let next: Vec<PodIndex> = list.by_ref().take(piece).collect();
+                prop_assert_eq!(&next, &expected[given..][..next.len()]);
+                given += next.len();
+                prop_assert_eq!(given, expected.len().min(given - next.len() + piece));
+                prop_assert_eq!(list.len(), expected.len() - given);
+                let copy: Vec<PodIndex> = list.clone().take(piece).collect();
+                prop_assert_eq!(&copy, &expected[given..][..copy.len()]);
             }
+            let rest: Vec<PodIndex> = list.by_ref().collect();
+            prop_assert_eq!(&rest, &expected[given..]);
+            prop_assert_eq!((list.next(), list.len()), (None, 0));
+            let again: Vec<PodIndex> = ring.preference(Slot::new(slot)).collect();
+            prop_assert_eq!(again, expected);
+        }
+    }
+
+    /// The heaviest pods make all their visits in little time, so many come at once.
+    #[test]
+    fn pods_that_come_at_the_same_time_are_told_apart_by_their_hash() {
+        let ring = ring_of(2048, 1.0, (0..1000).map(|pod| pod_in(pod, HEAVIEST, None)).collect());
+        let times = ring.parts().logarithm.times();
+        let has_ties = |slot: &u32| {
+            let time = |pod: &Contender| pod.visit(*slot).order(times).0;
+            let different: HashSet<u64> = ring.parts().contenders.iter().map(time).collect();
+            different.len() < 1000
+        };
+        let slots: Vec<u32> = (0..2048).filter(has_ties).take(3).collect();
+        assert_eq!(slots.len(), 3);
+        for slot in slots {
             let list: Vec<PodIndex> = ring.preference(Slot::new(slot)).collect();
-            prop_assert_eq!(list, expected);
+            assert_eq!(list, picked_pod_by_pod(&ring, slot));
+        }
+    }
+
+    /// The slots of one place, in turns.
+    #[test]
+    fn slots_that_share_a_place_keep_their_own_lists() {
+        let zones = [None, Some("a"), Some("b")];
+        let pods = (0..300).map(|number| pod_in(number, 1.0, zones[number % 3])).collect();
+        let ring = ring_of(1 << 18, 0.05, pods);
+        for count in [2, 2 + KEPT, 4, 20, 1 + KEPT] {
+            for slot in (0..4).map(|part| (part << 16) + 77) {
+                let list: Vec<PodIndex> = ring.preference(Slot::new(slot)).take(count).collect();
+                let all = Ranking::new(ring.parts(), slot, list[0]).all();
+                let expected: Vec<PodIndex> = all.into_iter().map(PodIndex::new).collect();
+                assert_eq!(list[1..], expected[..count - 1]);
+            }
         }
     }
 
@@ -464,7 +309,9 @@ mod tests {
             (0..40).map(|pod| [None, Some("a"), Some("b")][pod % 3]).collect();
         let ring = ring(&zones);
         let lists = |ring: &Ring| -> Vec<Vec<PodIndex>> {
-            (0..256).map(|slot| ring.preference(Slot::new(slot)).take(6).collect()).collect()
+            (0..256)
+                .map(|slot| ring.preference(Slot::new(slot)).take(slot as usize % 20).collect())
+                .collect()
         };
         let expected = lists(&Ring::build(ring.view().clone()).unwrap());
         std::thread::scope(|scope| {

@@ -49,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) held: Held,
     /// How many zones the contenders are in.
     pub(crate) zones_in_use: usize,
+    /// The sum of their weights.
+    pub(crate) weights: u64,
     /// By contender, as are the lists after it: it owns no slot that it visits later than this,
     /// and if it is full, this is the visit of its latest slot.
     pub(crate) latest: Vec<u32>,
@@ -262,6 +264,7 @@ impl Entrants {
         let parts = Parts {
             zone_counts: zone_counts(&zones, &counts),
             zones_in_use: zones_in_use(&zones, &contenders),
+            weights: contenders.iter().map(|contender| contender.weight).sum(),
             zones,
             counts,
             capacities: by_pod(&capacities),
@@ -270,7 +273,7 @@ impl Entrants {
             latest: assignment.latest,
             reaches,
             visitors,
-            heirs: Heirs::new(slots),
+            heirs: Heirs::new(slots, view.pods().len(), contenders.len()),
             digest: AtomicU64::new(0),
             view,
             contenders,

@@ -175,6 +175,21 @@ impl Operator {
     /// [`ChangeFailed`]. After [`ChangeFailed::Unknown`] the change may be made or not; all others
     /// are certain.
     pub fn change(&self, change: &str) -> Result<Epoch, ChangeFailed> {
+        self.change_unless(change, || false)
+    }
+
+    /// As [`Operator::change`]; with the engine on etcd, where what is wanted is written down, it
+    /// asks often whether that was called off, and then withdraws it if nobody has taken it up.
+    /// Calls to voters are never called off: one that was sent may be carried out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Operator::change`]; what was withdrawn is [`ChangeFailed::Unreachable`].
+    pub fn change_unless(
+        &self,
+        change: &str,
+        is_called_off: impl FnMut() -> bool,
+    ) -> Result<Epoch, ChangeFailed> {
         let asked = change::parse(change)?;
         if let Some(etcd) = &self.etcd {
             if matches!(asked, change::Asked::ReplaceVoter { .. }) {
@@ -184,7 +199,8 @@ impl Operator {
                 return Err(told("not_a_voter", message));
             }
             let number = Dice::new().map_err(|error| told(error.code(), error.to_string()))?.word();
-            return self.runtime.block_on(etcd.change(number, change::message(&asked)));
+            let made = etcd.change(number, change::message(&asked), is_called_off);
+            return self.runtime.block_on(made);
         }
         let change = if let change::Asked::ReplaceVoter { old, new } = &asked {
             self.replacement(old, new)?

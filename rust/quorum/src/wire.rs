@@ -64,7 +64,8 @@ impl Codec {
         if let Some(record) = known {
             return Ok(record);
         }
-        let record = record::record_in(&self.cluster, message)?;
+        let near = self.recent().front().map(|(_, it)| it.clone());
+        let record = record::record_in(&self.cluster, message, near.as_ref())?;
         self.remember(message.clone(), record.clone());
         Ok(record)
     }

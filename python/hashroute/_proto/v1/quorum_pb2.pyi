@@ -80,15 +80,20 @@ class Record(_message.Message):
     WRITERS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     SLOT_TERMS_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     cluster: _builtins.str
+    table: _builtins.int
+    """XXH3-64 of the table: slot by slot the place of its owner among the view's pods, in 2 bytes,
+    little-endian. 0 if no pod may own slots. Whoever reads the record computes its own.
+    """
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     @_builtins.property
     def voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Voter]: ...
     @_builtins.property
     def view(self) -> _control_pb2.View:
-        """The view; its digest is that of the ring, empty if no pod may own slots."""
+        """The view, without the ring's digest."""
 
     @_builtins.property
     def writers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Writer]:
@@ -109,10 +114,11 @@ class Record(_message.Message):
         writers: _abc.Iterable[Global___Writer] | None = ...,
         groups: _abc.Iterable[Global___Group] | None = ...,
         slot_terms: Global___SlotTerms | None = ...,
+        table: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "slot_terms", b"slot_terms", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "groups", b"groups", "lease", b"lease", "slot_terms", b"slot_terms", "view", b"view", "voters", b"voters", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "groups", b"groups", "lease", b"lease", "slot_terms", b"slot_terms", "table", b"table", "view", b"view", "voters", b"voters", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+import signal
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -72,8 +73,13 @@ class Target:
         return answers + (_described(self.operator(unasked), cluster) if unasked else [])
 
     def change(self, change: dict[str, Any]) -> int:
-        """Makes one change of the record and returns its epoch."""
-        with errors_as_exit():
+        """Makes one change of the record and returns its epoch.
+
+        On etcd, where what is wanted is written down until a member takes it up, SIGINT and SIGTERM
+        withdraw it; the error says whether that came in time.
+        """
+        is_written_down = "etcd" in self.settings
+        with errors_as_exit(), called_off_by_signals() if is_written_down else nullcontext():
             return self.operator().change(json.dumps(change))
 
 
@@ -130,6 +136,24 @@ def errors_as_exit() -> Iterator[None]:
         raise Failed(str(error)) from error
     except HashrouteError as error:
         raise CouldNotRun(str(error)) from error
+
+
+@contextmanager
+def called_off_by_signals() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM end what waits inside, and turns what came of it into the error."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as interrupted:
+        if interrupted.__cause__ is None:
+            raise
+        raise CouldNotRun(f"interrupted: {interrupted.__cause__}") from interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def target_options(command: _Decorated) -> _Decorated:

@@ -47,7 +47,14 @@ impl Member {
     }
 
     pub(super) fn propose_if_due(&mut self, now: Duration, dice: u64) -> Vec<MemberAction> {
-        if self.proposer.is_busy() || now < self.next_proposal || !self.takes_part {
+        if !self.takes_part {
+            return Vec::new();
+        }
+        if self.hears_of_death(now) {
+            self.proposer.abandon();
+            self.next_proposal = now;
+        }
+        if self.proposer.is_busy() || now < self.next_proposal {
             return Vec::new();
         }
         let mut actions = Vec::new();
@@ -56,6 +63,16 @@ impl Member {
             actions.extend(self.carry_out(now, next, dice));
         }
         actions
+    }
+
+    /// Whether a writer has just turned out to be dead, and what is under way, if anything is, only
+    /// asks whether others are there. Neither that nor a wait for the next try may hold up the end of
+    /// the dead one: it may be the very one that does not answer.
+    fn hears_of_death(&self, now: Duration) -> bool {
+        let is_free = !self.proposer.is_busy() || self.proposer.is_asking();
+        is_free
+            && !self.undecided()
+            && self.dead_writer(now).is_some_and(|dead| self.suspect.as_ref() != Some(&dead))
     }
 
     /// A try failed: the next one comes later, by a time that differs between members.
@@ -138,6 +155,10 @@ impl Member {
             }
             let record = self.next_record(&Change::Fail(writer)).ok()?;
             return Some(self.wish_for(now, record, true));
+        }
+        if self.lapsed_writers(now).any(|writer| writer.pod != self.me.pod) {
+            // Soon it is known whether it is dead. Until then it would be asked in vain.
+            return None;
         }
         if !self.record.names(&self.me) {
             let (pod, incarnation) = (self.pod.clone(), self.me.incarnation);

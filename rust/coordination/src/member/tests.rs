@@ -135,5 +135,76 @@ fn what_a_voter_said_a_lease_ago_does_not_count() {
     assert_eq!(told(ms(60), ms(60) + L), None);
 }
 
+/// A process of pod `a` that has just started and is on its way in: `b` alone is the writer, and has
+/// been asked whether it is there. Voters 1 and 2 answered at 2 ms.
+fn newcomer() -> Member {
+    let pod = Pod::new(pod("a"));
+    let mut member = Member::new(pod, Incarnation(2), without_a(), ms(0), Planted::default());
+    member.tick(ms(1), 7);
+    let first = hear(&mut member, ms(2), 1, 1, &[]);
+    let second = hear(&mut member, ms(2), 2, 1, &[]);
+    assert!(first.is_empty());
+    let asks = |it: &MemberAction| matches!(it, MemberAction::ToPeer(_, ToPeer::AskReady { .. }));
+    assert!(second.iter().any(asks));
+    member
+}
+
+fn hear(
+    member: &mut Member,
+    at: Duration,
+    by: u128,
+    sequence: u64,
+    lapsed: &[Writer],
+) -> Vec<MemberAction> {
+    let (writer, sequence, lapsed) = (member.writer().clone(), Sequence(sequence), lapsed.to_vec());
+    let heard = FromVoter::Heard { writer, sequence, newer: None, lapsed, undecided: false };
+    member.handle_voter(at, VoterId(by), heard, 7)
+}
+
+#[test]
+fn who_is_not_named_probes_since_nobody_would_grant_it_anything() {
+    let mut member = newcomer();
+    for tick in 1..8 {
+        let actions = member.tick(ms(2) + ms(25) * tick, 7);
+        let renews =
+            |it: &MemberAction| matches!(it, MemberAction::ToVoter(_, ToVoter::Renew { .. }));
+        let probes =
+            |it: &MemberAction| matches!(it, MemberAction::ToVoter(_, ToVoter::Probe { .. }));
+        assert!(!actions.iter().any(renews) && actions.iter().any(probes));
+    }
+}
+
+#[test]
+fn a_writer_that_dies_while_it_is_asked_is_not_waited_for() {
+    let dead = [writer("b", 1)];
+    let mut member = newcomer();
+    assert!(member.proposer.is_asking());
+    // Whoever has just been heard judges nobody: the first answers are for nothing.
+    for (at, proposed) in [(ms(30), false), (ms(51), false), (ms(52), true)] {
+        let first = proposes(&hear(&mut member, at, 1, 2, &dead));
+        let second = proposes(&hear(&mut member, at, 2, 2, &dead));
+        assert_eq!(first || second, proposed, "{at:?}");
+    }
+    // What was asked came to nothing, and the next time was far.
+    let mut member = newcomer();
+    member.tick(ms(110), 7);
+    member.tick(ms(120), 7);
+    assert!(!member.proposer.is_busy() && member.next_proposal > ms(121));
+    hear(&mut member, ms(121), 1, 3, &dead);
+    assert!(proposes(&hear(&mut member, ms(121), 2, 3, &dead)));
+}
+
+#[test]
+fn nobody_is_asked_to_give_something_up_who_may_be_dead() {
+    let pod = Pod::new(pod("a"));
+    let mut member = Member::new(pod, Incarnation(2), without_a(), ms(0), Planted::default());
+    member.tick(ms(1), 7);
+    for by in [1, 2] {
+        hear(&mut member, ms(2), by, 1, &[writer("b", 1)]);
+    }
+    assert!(member.lease.heard_since().is_some() && !member.proposer.is_busy());
+    assert!(proposes(&member.tick(ms(52), 7)), "by now it may judge");
+}
+
 /// More than a member makes.
 const TRIES: u32 = 14;

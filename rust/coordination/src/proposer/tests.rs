@@ -94,6 +94,26 @@ fn nobody_is_asked_to_stop_before_everybody_has_said_to_be_ready() {
 }
 
 #[test]
+fn nobody_stops_before_a_majority_has_the_record() {
+    let mut proposer = preparing();
+    let asks = |actions: &[ProposerAction]| {
+        actions.iter().any(|it| {
+            matches!(it, ProposerAction::ToPeer(to, ToPeer::AskRelease { .. }) if *to == pod("a"))
+        })
+    };
+    promise(&mut proposer, 1, None);
+    assert!(!asks(&promise(&mut proposer, 2, None)));
+    let (epoch, ballot, remaining) = (Epoch::new(4), mine(9), ms(70));
+    let guarded = FromVoter::Guarded { epoch, ballot, remaining };
+    for (by, asked) in [(1, false), (1, false), (9, false), (3, true), (2, false)] {
+        assert_eq!(asks(&proposer.handle(ms(2), VoterId(by), &guarded)), asked, "{by}");
+    }
+    assert!(asks(&proposer.tick(ms(30))), "and again, as long as nothing is heard of it");
+    proposer.released(epoch, ballot, writer("a", 1));
+    assert!(!asks(&proposer.tick(ms(60))));
+}
+
+#[test]
 fn a_release_is_passed_on_only_in_the_try_that_asked_for_it() {
     let mut proposer = preparing();
     promise(&mut proposer, 1, None);

@@ -6,7 +6,7 @@ use hashroute_core::View;
 
 use super::*;
 use crate::change::Change;
-use crate::record::ClusterId;
+use crate::record::{ClusterId, RecordFields};
 use crate::testing::{
     L, accept, ballot, both, entry, join, ms, pod, prepare, renew, state, tell, voter, without_a,
     writer,
@@ -236,13 +236,9 @@ fn records_that_may_not_follow_are_not_voted_for() {
     let two = one.next(&change(3, 5)).unwrap();
     let pods = two.view().pods().to_vec();
     let view = View::new(Epoch::new(4), two.view().parameters(), pods).unwrap();
-    let (voters, writers) = (two.voters().to_vec(), two.writers().clone());
-    let terms = two.slot_terms().to_vec();
-    let parameters = two.parameters();
     for cluster in [ClusterId(7), ClusterId(8)] {
-        let (voters, writers, terms) = (voters.clone(), writers.clone(), terms.clone());
-        let record =
-            Record::restore(cluster, parameters, voters, view.clone(), writers, vec![], terms);
+        let fields = RecordFields { cluster, view: view.clone(), ..two.fields() };
+        let record = Record::restore(fields, None);
         assert_eq!(tell(&mut voter, LATER, accept(1, record.unwrap(), &[])), []);
     }
     assert_eq!(voter.state().accepted, None);
@@ -253,12 +249,9 @@ fn nothing_older_and_nothing_of_another_cluster_is_installed() {
     let mut voter = voter();
     tell(&mut voter, LATER, ToVoter::Install { record: crate::testing::first() });
     assert_eq!(voter.state().installed, both());
-    let (newer, parameters) = (without_a(), LeaseParameters::TIGHT);
-    let (voters, view) = (newer.voters().to_vec(), newer.view().clone());
-    let terms = newer.slot_terms().to_vec();
-    let writers = newer.writers().clone();
-    let strange =
-        Record::restore(ClusterId(8), parameters, voters, view, writers, vec![], terms).unwrap();
+    let (cluster, parameters) = (ClusterId(8), LeaseParameters::TIGHT);
+    let fields = RecordFields { cluster, parameters, ..without_a().fields() };
+    let strange = Record::restore(fields, None).unwrap();
     tell(&mut voter, LATER, ToVoter::Install { record: strange });
     assert_eq!(voter.state().installed, both());
 }

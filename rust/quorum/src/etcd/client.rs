@@ -1,6 +1,8 @@
 //! What is said to etcd, and what it answers.
+mod watching;
+
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,21 +11,19 @@ use hashroute_coordination::{
 };
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::keys::{Keys, revision};
+use super::members::Members;
 use super::proto::compare::{CompareResult, CompareTarget, TargetUnion};
-use super::proto::event::EventType;
 use super::proto::kv_client::KvClient;
 use super::proto::request_op::Request as Op;
 use super::proto::response_op::Response as Answer;
-use super::proto::watch_client::WatchClient;
-use super::proto::watch_request::RequestUnion;
 use super::proto::{
     Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use crate::proto::{MakeChangeResponse, RecordChange, Wish};
 use crate::wire::writer_out;
@@ -55,13 +55,22 @@ pub(super) enum News {
     },
 }
 
-/// A client of one etcd cluster. It talks to one member of it, and to another one when that fails.
+/// How long a member of etcd is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// After this another one is asked as well, or instead. Also how long a watch may be silent.
+    pub(super) late: Duration,
+    /// After this nothing is expected any more.
+    pub(super) most: Duration,
+}
+
+/// A client of one etcd cluster. It talks to one member of it, and to another one when that is late
+/// or fails.
 #[derive(Debug)]
 pub(super) struct Client {
-    channels: Vec<(String, Channel)>,
-    present: AtomicUsize,
+    members: Members,
     keys: Mutex<Keys>,
-    patience: Duration,
+    patience: Patience,
     news: mpsc::Sender<News>,
 }
 
@@ -70,21 +79,15 @@ impl Client {
     pub(super) fn new(
         endpoints: Vec<(String, Endpoint)>,
         keys: Keys,
-        patience: Duration,
+        patience: Patience,
         news: mpsc::Sender<News>,
     ) -> Self {
-        let connect = |(address, endpoint): (String, Endpoint)| (address, endpoint.connect_lazy());
-        let channels = endpoints.into_iter().map(connect).collect();
-        Self { channels, present: AtomicUsize::new(0), keys: Mutex::new(keys), patience, news }
+        Self { members: Members::new(endpoints), keys: Mutex::new(keys), patience, news }
     }
 
     /// Where the next call goes.
     pub(super) fn address(&self) -> &str {
-        self.channels.get(self.present()).map_or("", |(address, _)| address)
-    }
-
-    fn present(&self) -> usize {
-        self.present.load(Ordering::Relaxed)
+        self.members.address(self.members.present())
     }
 
     /// The names of the keys. Not to be held while anything is waited for.
@@ -93,39 +96,98 @@ impl Client {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn channel(&self) -> Option<Channel> {
-        Some(self.channels.get(self.present())?.1.clone())
-    }
-
-    /// The next call goes to another member, unless somebody saw to that already.
-    fn turn_away_from(&self, failed: usize) {
-        if self.present() == failed && !self.channels.is_empty() {
-            let next = (failed + 1) % self.channels.len();
-            self.present.store(next, Ordering::Relaxed);
-        }
-    }
-
-    /// Calls with patience; a call that fails turns to another member.
     async fn call<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
         &self,
         what: &'static str,
         call: impl FnOnce(KvClient<Channel>) -> F,
     ) -> Result<T, String> {
-        let present = self.present();
-        let channel = self.channel().ok_or_else(|| "no endpoints of etcd".to_owned())?;
-        let failed = match timeout(
-            self.patience,
-            call(KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)),
-        )
-        .await
-        {
-            Ok(Ok(response)) => return Ok(response.into_inner()),
-            Ok(Err(status)) => status.message().to_owned(),
-            Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
+        self.call_at(self.members.present(), what, call).await
+    }
+
+    /// Calls one member. If it is late, it is still waited for, but what comes next goes to another.
+    async fn call_at<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
+        &self,
+        member: usize,
+        what: &'static str,
+        call: impl FnOnce(KvClient<Channel>) -> F,
+    ) -> Result<T, String> {
+        let channel =
+            self.members.channel(member).ok_or_else(|| "no endpoints of etcd".to_owned())?;
+        let kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut answer = pin!(timeout(self.patience.most, call(kv)));
+        let in_time = timeout(self.patience.late, answer.as_mut()).await;
+        let is_late = in_time.is_err();
+        let answer = if let Ok(answer) = in_time {
+            answer
+        } else {
+            self.members.failed(member);
+            answer.await
         };
-        let address = self.address().to_owned();
-        self.turn_away_from(present);
-        Err(format!("etcd {address}: {what}: {failed}"))
+        let failed = match answer {
+            Ok(Ok(response)) => {
+                self.members.answered(member);
+                return Ok(response.into_inner());
+            }
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => format!("no answer within {} ms", self.patience.most.as_millis()),
+        };
+        // Being late counted already. By now the member may be good again: etcd never answers to
+        // what it lost with its leader.
+        if !is_late {
+            self.members.failed(member);
+        }
+        Err(format!("etcd {}: {what}: {failed}", self.members.address(member)))
+    }
+
+    /// Calls one member, and another one whenever the last is late or has failed, until one
+    /// answers; returns which. Only for what has no other effect if several carry it out. An answer
+    /// that settles nothing counts only if no other member gives a better one soon.
+    async fn insist<
+        T: 'static,
+        F: Future<Output = Result<tonic::Response<T>, Status>> + 'static,
+    >(
+        self: &Rc<Self>,
+        what: &'static str,
+        settles: impl Fn(&T) -> bool,
+        call: impl Fn(KvClient<Channel>) -> F + Clone + 'static,
+    ) -> Result<(usize, T), String> {
+        let mut copies = JoinSet::new();
+        let mut failed = String::new();
+        for _ in 0..COPIES_MOST {
+            let (client, call, member) = (Rc::clone(self), call.clone(), self.members.present());
+            copies.spawn_local(async move {
+                client.call_at(member, what, call).await.map(|answer| (member, answer))
+            });
+            let late = Instant::now() + self.patience.late;
+            match timeout(self.patience.late, copies.join_next()).await {
+                Ok(Some(Ok(Ok(answer)))) => {
+                    let late = self.patience.late;
+                    let mut best = answer;
+                    while !settles(&best.1)
+                        && let Ok(Some(Ok(Ok(answer)))) = timeout(late, copies.join_next()).await
+                    {
+                        best = answer;
+                    }
+                    return Ok(best);
+                }
+                Ok(Some(Ok(Err(trouble)))) => {
+                    failed = trouble;
+                    // Members that fail at once are not asked without a pause.
+                    sleep_until(late.min(Instant::now() + PAUSE)).await;
+                }
+                Ok(Some(Err(error))) => failed = error.to_string(),
+                Ok(None) => {}
+                Err(_) => self.members.failed(member),
+            }
+        }
+        while let Some(answer) = copies.join_next().await {
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(trouble)) => failed = trouble,
+                Err(error) => failed = error.to_string(),
+            }
+        }
+        Err(failed)
     }
 
     async fn tell(&self, news: News) {
@@ -133,12 +195,23 @@ impl Client {
         let _ = self.news.send(news).await;
     }
 
-    /// Puts a transaction to etcd and tells what came of it. It is never repeated here: the member
-    /// knows better what is worth saying again.
+    /// Puts a transaction to etcd and tells what came of it. It is put to several members only if
+    /// that [changes nothing](is_repeatable): of all others the member knows better what is worth
+    /// saying again.
     pub(super) async fn transact(self: Rc<Self>, request: Request, asked: Transaction) {
         let message = self.message(&asked);
         let started = crate::clock::now();
-        match self.call("transaction", |mut kv| async move { kv.txn(message).await }).await {
+        let put = move |mut kv: KvClient<Channel>| {
+            let message = message.clone();
+            async move { kv.txn(message).await }
+        };
+        let answer = if is_repeatable(&asked) {
+            // One that conflicts may do so with a copy of its own.
+            self.insist("transaction", |it| it.succeeded, put).await.map(|(_, answer)| answer)
+        } else {
+            self.call("transaction", put).await
+        };
+        match answer {
             Err(trouble) => {
                 self.tell(News::Told(RegisterEvent::Unanswered { request })).await;
                 self.tell(News::Trouble(trouble)).await;
@@ -206,122 +279,6 @@ impl Client {
             compare: compare.collect(),
             success: success.map(op).collect(),
             failure: failure.map(op).collect(),
-        }
-    }
-
-    /// Reads everything, then tells what changes, for ever; reads everything again when the watch
-    /// breaks, was compacted away, or has fallen behind.
-    pub(super) async fn follow(self: Rc<Self>) {
-        loop {
-            let present = self.present();
-            if let Err(trouble) = self.look_and_watch().await {
-                self.tell(News::Trouble(trouble)).await;
-            }
-            self.turn_away_from(present);
-            if self.news.is_closed() {
-                return;
-            }
-            sleep(WATCH_PAUSE).await;
-        }
-    }
-
-    async fn look_and_watch(&self) -> Result<(), String> {
-        let (key, range_end) = self.keys().range();
-        let mut at = self.look(key.clone(), range_end.clone()).await?;
-        let start_revision = at.saturating_add(1);
-        let create = WatchCreateRequest { key, range_end, start_revision, progress_notify: false };
-        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        let channel = self.channel().ok_or_else(|| "no endpoints of etcd".to_owned())?;
-        // The stream of requests must outlive the watch: its end would end that.
-        let (hold, requests) = mpsc::channel(1);
-        hold.send(request).await.map_err(|error| error.to_string())?;
-        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-        let mut client = WatchClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let watching = timeout(self.patience, client.watch(requests)).await;
-        let watching =
-            watching.map_err(|_| format!("etcd {}: watch: no answer", self.address()))?;
-        let mut stream = watching
-            .map_err(|status| format!("etcd {}: watch: {}", self.address(), status.message()))?
-            .into_inner();
-        loop {
-            match timeout(self.patience, stream.message()).await {
-                Ok(Ok(Some(response))) => at = self.changed(response).await?.unwrap_or(at),
-                Ok(Ok(None)) => return Err(format!("etcd {}: the watch ended", self.address())),
-                Ok(Err(status)) => {
-                    return Err(format!("etcd {}: watch: {}", self.address(), status.message()));
-                }
-                // Silence: of a quiet cluster, or of a member that is cut off from the others.
-                Err(_) => self.check_watch(at).await?,
-            }
-        }
-    }
-
-    /// Reads everything; returns the revision at which it was so.
-    async fn look(&self, key: Vec<u8>, range_end: Vec<u8>) -> Result<i64, String> {
-        let request = RangeRequest { key, range_end, ..RangeRequest::default() };
-        let started = crate::clock::now();
-        let response = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
-        self.tell(News::Answered(crate::clock::now().saturating_sub(started))).await;
-        let at = response.header.map_or(0, |header| header.revision);
-        let entries = self.entries(response.kvs.iter())?;
-        self.tell_wishes(response.kvs.iter()).await;
-        self.tell(News::Told(RegisterEvent::Read { revision: revision(at), entries })).await;
-        Ok(at)
-    }
-
-    /// Asks, past the watch, whether something changed that it did not tell.
-    async fn check_watch(&self, at: i64) -> Result<(), String> {
-        let (key, range_end) = self.keys().range();
-        let request = RangeRequest { key, range_end, keys_only: true, ..RangeRequest::default() };
-        let started = crate::clock::now();
-        let response = self.call("read", |mut kv| async move { kv.range(request).await }).await?;
-        self.tell(News::Answered(crate::clock::now().saturating_sub(started))).await;
-        if response.kvs.iter().any(|found| found.mod_revision > at) {
-            return Err(format!("etcd {}: the watch has fallen behind", self.address()));
-        }
-        Ok(())
-    }
-
-    /// Tells what a watch says, commit by commit; returns the last one.
-    pub(super) async fn changed(&self, response: WatchResponse) -> Result<Option<i64>, String> {
-        if response.canceled {
-            let reason = match response.compact_revision {
-                0 => response.cancel_reason,
-                compacted => format!("what it was to begin with was compacted away at {compacted}"),
-            };
-            return Err(format!("etcd {}: the watch was ended: {reason}", self.address()));
-        }
-        let mut events = response.events.into_iter().peekable();
-        let mut last = None;
-        while let Some(at) = events.peek().and_then(|it| it.kv.as_ref()).map(|it| it.mod_revision) {
-            let mut entries = Vec::new();
-            while let Some(event) = events
-                .next_if(|event| event.kv.as_ref().is_none_or(|found| found.mod_revision == at))
-            {
-                let is_delete = event.r#type() == EventType::Delete;
-                let Some(found) = event.kv else { continue };
-                if is_delete {
-                    let key = self.keys().key(&found.key);
-                    let gone = |key| Entry { key, revision: revision(at), value: None };
-                    entries.extend(key.map(gone));
-                } else {
-                    entries.extend(self.entries(std::iter::once(&found))?);
-                    self.tell_wishes(std::iter::once(&found)).await;
-                }
-            }
-            last = Some(at);
-            self.tell(News::Told(RegisterEvent::Changed { entries })).await;
-        }
-        Ok(last)
-    }
-
-    async fn tell_wishes<'a>(&self, found: impl Iterator<Item = &'a KeyValue>) {
-        for found in found {
-            let is_wish = self.keys().is_wish(&found.key);
-            if is_wish && let Ok(wish) = Wish::decode(&found.value[..]) {
-                let (key, at) = (found.key.clone(), found.mod_revision);
-                self.tell(News::Wish { key, at, wish }).await;
-            }
         }
     }
 
@@ -402,12 +359,67 @@ impl Client {
     }
 }
 
+/// Whether a second copy of a transaction, carried out whenever it may be, has no effect that the
+/// first had not. So it is if a condition names the very commit that the first one replaces, which
+/// no later one can be again (the next record, the withdrawal of an intent); or if it says again
+/// what is so for good (that this process has stopped, for one intent or at all).
+///
+/// A renewal is none: the next one is sent soon enough, and a copy that is carried out much later
+/// would be a sign of life of a process that has given none. An intent is none: a copy could
+/// write it down again after it was withdrawn.
+fn is_repeatable(asked: &Transaction) -> bool {
+    asked.then.iter().any(|(key, value)| match (key, value) {
+        (Key::Record | Key::Released(_), _)
+        | (Key::Intent, None)
+        | (Key::Beat(_), Some(Value::Renounced)) => true,
+        (Key::Intent | Key::Beat(_), _) => false,
+    })
+}
+
 fn unreadable(found: &KeyValue, why: &str) -> String {
     format!("etcd has a key {:?} that cannot be read: {why}", String::from_utf8_lossy(&found.key))
 }
 
-/// Before the watch begins again.
-const WATCH_PAUSE: Duration = Duration::from_millis(50);
+/// What one question is put to members for at most, each time to another one if there are several.
+const COPIES_MOST: usize = 8;
+
+/// Between two members that fail at once.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A record of 2^20 slots has 2 MiB.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use hashroute_coordination::{Incarnation, Writer};
+    use hashroute_core::PodId;
+
+    use super::*;
+
+    fn writes(key: Key, value: Option<Value>) -> Transaction {
+        Transaction { when: Vec::new(), then: vec![(key, value)], otherwise: Vec::new() }
+    }
+
+    #[test]
+    fn only_what_cannot_take_effect_again_later_is_put_to_several_members() {
+        let me = || Writer { pod: PodId::new("pod-a").unwrap(), incarnation: Incarnation(7) };
+        let released = Some(Value::Released(Revision(3)));
+        for asked in [
+            writes(Key::Record, None),
+            writes(Key::Intent, None),
+            writes(Key::Released(me()), released.clone()),
+            writes(Key::Beat(me()), Some(Value::Renounced)),
+        ] {
+            assert!(is_repeatable(&asked), "{asked:?}");
+        }
+        let probe = Transaction { then: Vec::new(), ..writes(Key::Record, None) };
+        for asked in [
+            probe,
+            writes(Key::Beat(me()), Some(Value::Alive)),
+            // Whatever is written down there: it may have been withdrawn when the copy arrives.
+            writes(Key::Intent, released),
+        ] {
+            assert!(!is_repeatable(&asked), "{asked:?}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::client::Client;
+use super::client::{Client, Patience};
 use super::keys::Keys;
 use crate::error::{CallError, ChangeFailed, StartError};
 use crate::operator::Description;
@@ -50,7 +50,8 @@ impl EtcdOperator {
         let (news, _) = mpsc::channel(1);
         let members = endpoints.len().max(1);
         // Each member is asked in turn, and all of them within the time.
-        let patience = timeout / u32::try_from(members).unwrap_or(1);
+        let most = timeout / u32::try_from(members).unwrap_or(1);
+        let patience = Patience { late: most, most };
         let client = Client::new(endpoints, Keys::new(prefix, cluster), patience, news);
         Ok(Self { client, cluster: cluster.to_owned(), address, timeout, members })
     }
@@ -172,11 +173,13 @@ impl EtcdOperator {
         })
     }
 
-    /// Writes down what is wanted, and waits until a member has made it. `number` names it.
+    /// Writes down what is wanted, and waits until a member has made it. `number` names it. As soon
+    /// as `is_called_off` says so, it is withdrawn, unless a member has taken it up.
     pub(crate) async fn change(
         &self,
         number: u64,
         change: RecordChange,
+        mut is_called_off: impl FnMut() -> bool,
     ) -> Result<Epoch, ChangeFailed> {
         let key = self.client.keys().wish(number);
         let wish = Wish { change: Some(change), by: None, result: None };
@@ -203,10 +206,15 @@ impl EtcdOperator {
                 let _ = self.client.remove(&key).await;
                 return read_response(result);
             }
-            if Instant::now() >= deadline {
+            let called_off = is_called_off();
+            if called_off || Instant::now() >= deadline {
                 let nobody = wish.by.is_none()
                     && self.client.remove_if(&key, found.mod_revision).await == Ok(true);
-                return Err(if nobody { untaken() } else { self.unknown() });
+                return Err(match nobody {
+                    true if called_off => ChangeFailed::Unreachable { reason: CALLED_OFF.into() },
+                    true => untaken(),
+                    false => self.unknown(),
+                });
             }
             sleep(POLL).await;
         }
@@ -234,6 +242,8 @@ fn untaken() -> ChangeFailed {
     ChangeFailed::Unreachable { reason: reason.into() }
 }
 
+/// The same, since the operator does not want it any more.
+const CALLED_OFF: &str = "called off before any process took it up, and withdrawn: it is not made";
 /// The name under which etcd stands where voters would.
 const ETCD: u128 = u128::from_be_bytes(*b"etcd, as a whole");
 /// How often it is looked whether a change was made: an operator does not notice.

@@ -12,7 +12,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 use tonic::transport::Endpoint;
 
-use super::client::{Client, News};
+use super::client::{Client, News, Patience};
 use super::keys::Keys;
 use crate::clock;
 use crate::dice::Dice;
@@ -98,7 +98,9 @@ impl EtcdShell {
         let EtcdStart { settings, endpoints, prefix, shared, mut dice, ready, priority } = start;
         let now = clock::now();
         let keys = Keys::new(&prefix, &settings.cluster);
-        let patience = Duration::from_micros(settings.lease.ttl_us).max(PATIENCE_LEAST);
+        let lease = Duration::from_micros(settings.lease.ttl_us);
+        let (late, most) = (lease / LATE_PARTS, lease.max(PATIENCE_LEAST));
+        let patience = Patience { late, most };
         let client = Rc::new(Client::new(endpoints, keys, patience, news));
         let pod = settings.pod.as_deref();
         let pod = pod.and_then(|pod| settings.view.pod(settings.view.index_of(pod)?)).cloned();
@@ -406,6 +408,10 @@ const NEWS_MOST: usize = 1_024;
 
 /// etcd takes longer than a short lease when it changes its leader.
 const PATIENCE_LEAST: Duration = Duration::from_millis(1_000);
+
+/// A member of etcd that has not answered within such a part of a lease is late. Two members can be
+/// late one after the other, and the third still renews the lease in time.
+const LATE_PARTS: u32 = 4;
 
 /// For so long the last word may be under way.
 const FAREWELL: Duration = Duration::from_millis(200);

@@ -1,17 +1,23 @@
 //! Nodes around a real etcd cluster of three members: Debian's `etcd-server`.
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hashroute_coordination::{
-    ClusterId, Key, Record, RegisterEvent, Resource, VoterEntry, VoterId, WriteRefusal,
+    ClusterId, Key, Record, RegisterEvent, Request, Resource, Revision, Transaction, Value,
+    VoterEntry, VoterId, WriteRefusal,
 };
 use hashroute_core::{Epoch, Parameters, Pod, PodId, Slot, View};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
 
 use super::EtcdOperator;
-use super::client::{Client, News};
+use super::client::{Client, News, Patience};
 use super::keys::Keys;
 use super::proto::WatchResponse;
 use crate::proto::record_change::Change as Wanted;
@@ -30,8 +36,9 @@ const LEASE: LeaseSettings = LeaseSettings {
     margin_us: 10_000,
 };
 
-/// Three members of etcd.
+/// Three members of etcd, and the lease of the cluster in it.
 struct Etcd {
+    lease: LeaseSettings,
     members: Vec<Child>,
     endpoints: Vec<String>,
     _directory: TempDir,
@@ -39,6 +46,10 @@ struct Etcd {
 
 impl Etcd {
     fn start() -> Self {
+        Self::with(LEASE)
+    }
+
+    fn with(lease: LeaseSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ports: Vec<u16> = {
             // Held until all are known, so that they differ.
@@ -66,7 +77,24 @@ impl Etcd {
         });
         let members = members.collect();
         let endpoints = clients.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        Self { members, endpoints, _directory: directory }
+        Self { lease, members, endpoints, _directory: directory }
+    }
+
+    /// The member that leads, by its own word.
+    fn leader(&self) -> usize {
+        let leads = |endpoint: &String| {
+            let mut page = String::new();
+            let mut stream = TcpStream::connect(endpoint).ok()?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+            stream.read_to_string(&mut page).ok()?;
+            page.contains("\netcd_server_is_leader 1").then_some(())
+        };
+        let mut leader = None;
+        wait("etcd has a leader", || {
+            leader = self.endpoints.iter().position(|it| leads(it).is_some());
+            leader.is_some()
+        });
+        leader.unwrap()
     }
 
     fn signal(&self, member: usize, signal: &str) {
@@ -89,7 +117,7 @@ impl Etcd {
             data: None,
             pod: pod.map(str::to_owned),
             view: view(),
-            lease: LEASE,
+            lease: self.lease,
             tls: None,
             priority: Priority::Ordinary,
             stale_after: Duration::from_secs(3),
@@ -102,7 +130,7 @@ impl Etcd {
     /// Founds the cluster; waits for etcd.
     fn found(&self) {
         wait("etcd takes the first record", || {
-            block(async { self.operator().found(&first()).await }).is_ok()
+            block(async { self.operator().found(&first(self.lease)).await }).is_ok()
         });
     }
 }
@@ -126,9 +154,9 @@ fn view() -> View {
     View::new(Epoch::new(1), parameters, pods.to_vec()).unwrap()
 }
 
-fn first() -> Record {
+fn first(lease: LeaseSettings) -> Record {
     let voters = vec![VoterEntry { id: VoterId(1), address: "etcd".into() }];
-    Record::first(ClusterId(7), LEASE.into(), voters, &view()).unwrap()
+    Record::first(ClusterId(7), lease.into(), voters, &view()).unwrap()
 }
 
 fn slots() -> impl Iterator<Item = Resource> {
@@ -199,13 +227,15 @@ fn an_operator_s_wish_is_made_by_a_member() {
     let etcd = Etcd::start();
     let (one, other) = pair(&etcd);
     let drain = Wanted::Drain(DrainMember { pod: "pod-a".into() });
-    let epoch =
-        block(async { etcd.operator().change(7, RecordChange { change: Some(drain) }).await });
+    let epoch = block(async {
+        etcd.operator().change(7, RecordChange { change: Some(drain) }, || false).await
+    });
     wait("the record has it", || one.record().map(|it| it.epoch()) >= epoch.clone().ok());
     wait("the other one writes everything", || admitted(&other) == SLOTS as usize);
     let unknown = Wanted::Drain(DrainMember { pod: "pod-z".into() });
-    let refused =
-        block(async { etcd.operator().change(8, RecordChange { change: Some(unknown) }).await });
+    let refused = block(async {
+        etcd.operator().change(8, RecordChange { change: Some(unknown) }, || false).await
+    });
     assert_eq!(refused.unwrap_err().code(), "unknown_pod");
 }
 
@@ -236,28 +266,142 @@ fn members_of_etcd_that_stall_or_die_stop_nobody_for_good() {
 
 #[test]
 fn a_watch_that_was_compacted_away_begins_again_with_a_look() {
-    let (news, mut told) = tokio::sync::mpsc::channel(64);
     let etcd = Etcd::start();
     etcd.found();
-    let endpoint = transport::endpoint(&etcd.endpoints[0], None).unwrap();
-    let endpoints = vec![(etcd.endpoints[0].clone(), endpoint)];
-    let keys = Keys::new("/hashroute", CLUSTER);
-    block(async {
-        let client = Client::new(endpoints, keys, Duration::from_secs(5), news);
+    let (late, most) = (Duration::from_secs(1), Duration::from_secs(5));
+    block(LocalSet::new().run_until(async {
+        let (client, mut news) = client(&[&etcd.endpoints[0]], late, most);
         let compacted = WatchResponse { canceled: true, compact_revision: 9, ..Default::default() };
-        let why = client.changed(compacted).await.unwrap_err();
+        let why = client.changed(0, compacted).await.unwrap_err();
         assert!(why.contains("compacted away at 9"), "{why}");
-        tokio::task::LocalSet::new()
-            .run_until(async {
-                tokio::task::spawn_local(std::rc::Rc::new(client).follow());
-                loop {
-                    if let News::Told(RegisterEvent::Read { entries, .. }) =
-                        told.recv().await.unwrap()
-                    {
-                        break assert!(entries.iter().any(|entry| entry.key == Key::Record));
-                    }
+        spawn_local(client.follow());
+        told(&mut news, |news| reads_record(&news).then_some(())).await;
+    }));
+}
+
+/// Whether it is all that stands in etcd, and the record is among it.
+fn reads_record(news: &News) -> bool {
+    let News::Told(RegisterEvent::Read { entries, .. }) = news else { return false };
+    entries.iter().any(|entry| entry.key == Key::Record)
+}
+
+#[test]
+fn a_member_of_etcd_that_hangs_costs_no_lease() {
+    // A machine that stalls may cost one; who waits for the member loses every time.
+    assert!((0..5).any(|_| leases_outlast_a_member_that_hangs()));
+}
+
+/// Whether two pods hold their leases without a gap while the member of etcd that both talk to
+/// stops, which is not the leader.
+fn leases_outlast_a_member_that_hangs() -> bool {
+    // Shorter than it takes to notice that the connection is dead.
+    let mut etcd = Etcd::with(LeaseSettings { ttl_us: 1_300_000, ..LEASE });
+    let hangs = (etcd.leader() + 1) % 3;
+    // Everybody asks the first one first.
+    etcd.endpoints.rotate_left(hangs);
+    let (one, other) = pair(&etcd);
+    let hung = Instant::now();
+    etcd.signal(hangs, "-STOP");
+    let is_renewed_elsewhere = |node: &Node| {
+        let snapshot = node.snapshot();
+        let left = snapshot.member.unwrap().lease_margin_ms;
+        snapshot.voters[0].address != etcd.endpoints[0] && left.is_some_and(|left| left > 1_000.0)
+    };
+    wait("both pods renew elsewhere", || [&one, &other].into_iter().all(is_renewed_elsewhere));
+    [one, other].iter().all(|node| {
+        let hung_ms = hung.elapsed().as_secs_f64() * 1e3;
+        node.snapshot().member.unwrap().lease_age_ms.is_some_and(|it| it >= hung_ms)
+    })
+}
+
+/// Two members of etcd: connections are made, and nothing is ever answered.
+fn hung() -> [(TcpListener, String); 2] {
+    [(); 2].map(|()| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    })
+}
+
+/// A client of these members, which takes `late` for late and `most` for lost.
+fn client(
+    addresses: &[&String],
+    late: Duration,
+    most: Duration,
+) -> (Rc<Client>, mpsc::Receiver<News>) {
+    let (news, told) = mpsc::channel(64);
+    let endpoint = |it: &&String| ((*it).clone(), transport::endpoint(it, None).unwrap());
+    let endpoints = addresses.iter().map(endpoint).collect();
+    let keys = Keys::new("/hashroute", CLUSTER);
+    (Rc::new(Client::new(endpoints, keys, Patience { late, most }, news)), told)
+}
+
+/// Runs what talks to etcd on one thread, until it is told what is waited for.
+async fn told<T>(news: &mut mpsc::Receiver<News>, mut is: impl FnMut(News) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = is(news.recv().await.unwrap()) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(40), found).await.unwrap()
+}
+
+/// The transaction that founds the cluster.
+fn founding() -> Transaction {
+    Transaction {
+        when: vec![(Key::Record, Revision(0))],
+        then: vec![(Key::Record, Some(Value::Record(first(LEASE))))],
+        otherwise: vec![Key::Record],
+    }
+}
+
+#[test]
+fn what_is_decided_and_what_is_read_go_to_another_member_when_the_first_hangs() {
+    let etcd = Etcd::start();
+    etcd.leader();
+    let [(_listener, hung), _] = hung();
+    let (late, most) = (Duration::from_millis(200), Duration::from_secs(3_600));
+    for asks_to_write in [true, false] {
+        block(LocalSet::new().run_until(async {
+            let (client, mut news) = client(&[&hung, &etcd.endpoints[0]], late, most);
+            if asks_to_write {
+                spawn_local(client.transact(Request(1), founding()));
+                told(&mut news, |news| {
+                    matches!(news, News::Told(RegisterEvent::Committed { .. })).then_some(())
+                })
+                .await;
+            } else {
+                spawn_local(client.follow());
+                told(&mut news, |news| reads_record(&news).then_some(())).await;
+            }
+        }));
+    }
+}
+
+#[test]
+fn an_answer_that_never_comes_counts_once_against_its_member() {
+    let [(_one, first), (_other, second)] = hung();
+    let (late, most) = (Duration::from_millis(20), Duration::from_millis(400));
+    // Nothing that may be put to two members.
+    let beat = || Transaction { then: Vec::new(), ..founding() };
+    block(LocalSet::new().run_until(async {
+        let (client, mut news) = client(&[&first, &second], late, most);
+        for (number, next) in [(1, &second), (2, &first)] {
+            spawn_local(Rc::clone(&client).transact(Request(number), beat()));
+            let turned = async {
+                while client.address() != next {
+                    sleep(Duration::from_millis(1)).await;
                 }
-            })
-            .await;
-    });
+            };
+            tokio::time::timeout(Duration::from_secs(40), turned).await.unwrap();
+        }
+        let unanswered = told(&mut news, |news| {
+            let News::Told(RegisterEvent::Unanswered { request }) = news else { return None };
+            Some(request)
+        });
+        assert_eq!(unanswered.await, Request(1));
+        assert_eq!(client.address(), &first, "it was late long ago, and is asked again since");
+    }));
 }

@@ -65,14 +65,14 @@ pub(crate) enum WireError {
     },
     /// The same view gives another table there.
     #[error(
-        "the record's table has the digest {found:?}, and the same view gives {expected:?} here: \
+        "the record's table has the hash {found:016x}, and the same view gives {expected:016x} here: \
          the processes run releases that place keys differently"
     )]
     OtherTable {
         /// As the record says.
-        found: String,
+        found: u64,
         /// As this process computes it.
-        expected: String,
+        expected: u64,
     },
     /// The view of a record is not valid.
     #[error(transparent)]

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashroute_coordination::{
-    ClusterId, Group, Incarnation, LeaseParameters, Record, VoterEntry, VoterId, Writer,
+    ClusterId, Group, Incarnation, LeaseParameters, Record, RecordFields, VoterEntry, VoterId,
+    Writer,
 };
-use hashroute_core::{Addresses, Epoch, Parameters, Pod, PodId, PodState, View, ViewError, Weight};
+use hashroute_core::{
+    Addresses, Epoch, Parameters, Pod, PodId, PodState, View, ViewError, Weight, hash_key,
+};
 
 use super::error::WireError;
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, NAME_BYTES_MAX, SLOTS_MAX};
@@ -23,32 +26,50 @@ pub(super) fn record_out(cluster: &str, record: &Record) -> proto::Record {
         writers: record.writers().iter().map(named_out).collect(),
         groups: record.groups().iter().map(group_out).collect(),
         slot_terms: Some(terms_out(record.slot_terms())),
+        table: table_hash(record),
     }
 }
 
-/// Reads a record of this cluster. Builds its ring.
-pub(super) fn record_in(cluster: &str, message: &proto::Record) -> Result<Record, WireError> {
+/// Reads a record of this cluster, and makes its ring: from that of `near`, if there is one.
+pub(super) fn record_in(
+    cluster: &str,
+    message: &proto::Record,
+    near: Option<&Record>,
+) -> Result<Record, WireError> {
     if message.cluster != cluster {
         let (found, expected) = (clipped(&message.cluster), cluster.to_owned());
         return Err(WireError::OtherCluster { found, expected });
     }
     let id = ClusterId(id_in("cluster_id", &message.cluster_id)?);
-    let lease = lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?;
     let voters = at_most("voters", &message.voters, 5)?;
-    let voters = voters.iter().map(voter_in).collect::<Result<_, _>>()?;
-    let view_message = message.view.as_ref().ok_or(missing("view"))?;
-    let view = view_in(view_message)?;
-    let writers = named_in(&message.writers)?;
-    let groups = groups_in(&message.groups)?;
+    let view = view_in(message.view.as_ref().ok_or(missing("view"))?)?;
     let terms = message.slot_terms.as_ref().ok_or(missing("slot_terms"))?;
-    let terms = terms_in(terms, view.parameters().slots())?;
-    let record = Record::restore(id, lease, voters, view, writers, groups, terms)?;
-    let expected = digest(&record);
-    if view_message.digest != expected {
-        let found = clipped(&view_message.digest);
+    let fields = RecordFields {
+        cluster: id,
+        parameters: lease_in(message.lease.as_ref().ok_or(missing("lease"))?)?,
+        voters: voters.iter().map(voter_in).collect::<Result<_, _>>()?,
+        writers: named_in(&message.writers)?,
+        groups: groups_in(&message.groups)?,
+        terms: terms_in(terms, view.parameters().slots())?,
+        view,
+    };
+    let record = Record::restore(fields, near)?;
+    let (found, expected) = (message.table, table_hash(&record));
+    if found != expected {
         return Err(WireError::OtherTable { found, expected });
     }
     Ok(record)
+}
+
+/// What shows that both ends place keys alike: see the contract. Cheaper than the ring's digest,
+/// which takes as long as a build, and would be waited for in every change of the record.
+fn table_hash(record: &Record) -> u64 {
+    let Some(ring) = record.ring() else { return 0 };
+    let mut bytes = vec![0; ring.owners().len() * 2];
+    for (place, owner) in bytes.as_chunks_mut().0.iter_mut().zip(ring.owners()) {
+        *place = owner.to_le_bytes();
+    }
+    hash_key(&bytes)
 }
 
 pub(crate) fn cluster_id_out(id: ClusterId) -> Vec<u8> {
@@ -213,7 +234,7 @@ fn view_out(record: &Record) -> proto::View {
         epsilon: parameters.epsilon(),
         seed: parameters.seed(),
         pods: view.pods().iter().map(pod_out).collect(),
-        digest: digest(record),
+        digest: String::new(),
     }
 }
 
@@ -279,19 +300,37 @@ fn pod_in(message: &proto::Pod) -> Result<Pod, WireError> {
 
 /// The different terms, ascending, and which of them each slot has.
 fn terms_out(terms: &[u64]) -> proto::SlotTerms {
-    let mut palette = terms.to_vec();
-    palette.sort_unstable();
-    palette.dedup();
+    let palette = palette(terms);
     let width = index_bytes(palette.len());
-    let mut indices = Vec::with_capacity(terms.len() * width);
-    let mut last = (0, palette.first().copied());
-    for term in terms {
-        if last.1 != Some(*term) {
-            last = (palette.partition_point(|other| other < term), Some(*term));
+    let mut indices = vec![0; terms.len() * width];
+    if palette.len() <= FEW_TERMS {
+        for (place, term) in indices.iter_mut().zip(terms) {
+            *place = palette.iter().map(|other| u8::from(other < term)).sum();
         }
-        indices.extend_from_slice(&last.0.to_le_bytes()[..width]);
+    } else {
+        for (place, term) in indices.chunks_exact_mut(width).zip(terms) {
+            let index = palette.partition_point(|other| other < term);
+            place.copy_from_slice(&index.to_le_bytes()[..width]);
+        }
     }
     proto::SlotTerms { terms: palette, indices }
+}
+
+/// The different terms, ascending.
+fn palette(terms: &[u64]) -> Vec<u64> {
+    let mut few: Vec<u64> = Vec::new();
+    for term in terms {
+        if !few.contains(term) {
+            few.push(*term);
+            if few.len() > FEW_TERMS {
+                few = terms.to_vec();
+                break;
+            }
+        }
+    }
+    few.sort_unstable();
+    few.dedup();
+    few
 }
 
 fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireError> {
@@ -308,14 +347,29 @@ fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireErro
         let expected = "the bytes of one index for each slot";
         return Err(WireError::Length { field, bytes, expected });
     }
-    let term = |index: &[u8]| {
-        let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
-        let got = u64::try_from(index).unwrap_or(u64::MAX);
-        let expected = "less than there are terms";
-        palette.get(index).copied().ok_or(WireError::Number { field, got, expected })
+    let term = |index: usize| {
+        palette.get(index).copied().ok_or_else(|| {
+            let got = u64::try_from(index).unwrap_or(u64::MAX);
+            WireError::Number { field, got, expected: "less than there are terms" }
+        })
     };
-    message.indices.chunks_exact(width).map(term).collect()
+    let mut terms = Vec::with_capacity(slots);
+    if width == 1 {
+        for index in &message.indices {
+            terms.push(term(usize::from(*index))?);
+        }
+    } else {
+        for index in message.indices.chunks_exact(width) {
+            let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
+            terms.push(term(index)?);
+        }
+    }
+    Ok(terms)
 }
+
+/// So many different terms are looked through one by one, which is quicker than a search: a record
+/// has few, and each slot is looked up in every change.
+const FEW_TERMS: usize = 16;
 
 /// How many bytes an index into so many terms takes.
 fn index_bytes(terms: usize) -> usize {

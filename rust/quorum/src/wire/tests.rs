@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Change, FromVoter, Record, Refusal, Sequence, ToPeer, ToVoter, VoterId,
+    Change, FromVoter, Record, RecordFields, Refusal, Sequence, ToPeer, ToVoter, VoterId,
 };
 use hashroute_core::{Epoch, View};
 use proptest::prelude::*;
@@ -264,7 +264,7 @@ fn a_record_lacks_nothing() {
 fn what_no_record_may_hold_is_refused_with_the_reason() {
     let code = |change: fn(&mut proto::Record)| refused(change).code();
     assert_eq!(code(|it| it.cluster = "desk-8".to_owned()), "other_cluster");
-    assert_eq!(code(|it| view(it).digest = "0".repeat(16)), "other_table");
+    assert_eq!(code(|it| it.table ^= 1), "other_table");
     assert_eq!(code(|it| it.lease.as_mut().unwrap().ttl_ns = 1), "lease_unsafe");
     assert_eq!(code(|it| view(it).pods[0].weight = Some(f64::NAN)), "weight_not_finite");
     assert_eq!(code(|it| view(it).pods[1].id = "a".to_owned()), "duplicate_pod");
@@ -340,10 +340,8 @@ fn with_terms(slots: u32, terms: Vec<u64>) -> Record {
     let parameters = hashroute_core::Parameters::new(slots.into(), 0.0, 0).unwrap();
     let latest = terms.iter().copied().max().unwrap();
     let view = View::new(Epoch::new(latest), parameters, first().view().pods().to_vec()).unwrap();
-    let (cluster, lease, voters) =
-        (first().cluster(), first().parameters(), first().voters().to_vec());
-    let none = std::collections::BTreeMap::new();
-    Record::restore(cluster, lease, voters, view, none, Vec::new(), terms).unwrap()
+    let fields = RecordFields { view, terms, ..first().fields() };
+    Record::restore(fields, None).unwrap()
 }
 
 #[test]

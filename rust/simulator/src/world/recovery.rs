@@ -12,9 +12,14 @@ use crate::plan::Lasting;
 
 impl World {
     /// From here on nothing fails any more: links are whole, and everybody runs, but for what the
-    /// plan leaves broken.
+    /// plan leaves broken. Pauses go on to their end, and what is to come is waited for from there.
     pub(super) fn heal(&mut self) {
         self.healed = true;
+        let paused = self.processes.iter().map(|process| process.paused_until).max();
+        let pause = paused.unwrap_or_default().saturating_sub(self.now);
+        for time in [&mut self.plan.heal_at, &mut self.plan.look_at, &mut self.plan.end_at] {
+            *time += pause;
+        }
         self.plan.delay_most = self.plan.delay_most.min(Duration::from_millis(2));
         self.plan.effect_most = self.plan.effect_most.min(Duration::from_millis(5));
         if !self.plan.slow_disks {
@@ -27,7 +32,6 @@ impl World {
             twins.into_iter().for_each(|place| self.crash(place));
         }
         for place in 0..self.processes.len() {
-            self.processes[place].paused_until = self.now;
             self.start(place);
         }
         if let Some(lasting) = self.plan.lasting {
@@ -66,6 +70,8 @@ impl World {
     /// still be under way.
     pub(super) fn run_to_recovery(&mut self) -> Result<(), Violation> {
         let mut waiting: Option<Vec<Resource>> = None;
+        // The healing puts it off.
+        while self.advance(self.plan.look_at)? {}
         let mut end = self.plan.look_at;
         while end <= self.plan.end_at {
             while self.advance(end)? {}

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hashroute_coordination::{
-    Change, ClusterId, Group, Incarnation, LeaseParameters, Record, Resource, VoterEntry, VoterId,
-    WriteRefusal, WriteTag, Writer,
+    Change, ClusterId, Group, Incarnation, LeaseParameters, Record, RecordFields, Resource,
+    VoterEntry, VoterId, WriteRefusal, WriteTag, Writer,
 };
 use hashroute_core::{
     Addresses, Epoch, Parameters, Pod as CorePod, PodId, Ring, Slot, View, hash_key,
@@ -216,8 +216,9 @@ fn record(addresses: &[&str]) -> Record {
     let voters = vec![VoterEntry { id: VoterId(1), address: "127.0.0.1:1".to_owned() }];
     // Each slot has a term of its own, so that one cannot be taken for another.
     let terms = (0..u64::from(SLOTS)).map(|slot| 1 + slot % 9).collect();
-    let (cluster, lease) = (ClusterId(1), LeaseParameters::DEFAULT);
-    Record::restore(cluster, lease, voters, view, writers, vec![group], terms).expect("a record")
+    let (cluster, parameters, groups) = (ClusterId(1), LeaseParameters::DEFAULT, vec![group]);
+    let fields = RecordFields { cluster, parameters, voters, view, writers, groups, terms };
+    Record::restore(fields, None).expect("a record")
 }
 
 fn ring(record: &Record) -> Ring {

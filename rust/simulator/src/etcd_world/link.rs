@@ -1,7 +1,8 @@
-//! Transactions between the processes and etcd, as the client that ships puts them: each once, each
-//! by itself, so that one may overtake another; and whoever hears nothing for long gives up.
+//! Transactions between the processes and etcd, as the client that ships puts them: each by
+//! itself, so that one may overtake another; and whoever hears nothing for long gives up. Those that
+//! cannot take effect twice may be put to etcd twice.
 //!
-//! No answer comes twice: a call is answered once or fails, and the client never repeats one.
+//! No answer is told twice: of several copies one answer counts.
 
 use std::time::Duration;
 
@@ -43,6 +44,15 @@ impl World {
         let Asked { place, boot, request, .. } = *asked;
         if self.processes[place].boot != boot {
             return;
+        }
+        if !self.processes[place].is_mute
+            && is_repeatable(&asked.transaction)
+            && !self.healed
+            && self.dice.per_mille(self.plan.copies_per_mille)
+        {
+            // Put to another member of etcd too, because the first is late. The first answer counts.
+            let late = self.delay() + self.dice.between(Duration::ZERO, LATE_MOST);
+            self.push(late, Event::Arrives(asked.clone()));
         }
         if self.processes[place].is_mute || self.is_lost() {
             return self.give_up(place, boot, request);
@@ -176,6 +186,21 @@ impl World {
         !self.healed && self.dice.per_mille(self.plan.loss_per_mille)
     }
 }
+
+/// Whether the client may put the transaction to several members of etcd: it changes the record or
+/// the intent that it is conditional on, so that no copy can do it once more, or says again what a
+/// process has said already.
+fn is_repeatable(asked: &Transaction) -> bool {
+    asked.then.iter().any(|(key, value)| match (key, value) {
+        (Key::Record | Key::Released(_), _)
+        | (Key::Intent, None)
+        | (Key::Beat(_), Some(Value::Renounced)) => true,
+        (Key::Intent | Key::Beat(_), _) => false,
+    })
+}
+
+/// How much later than the first a copy may be carried out.
+const LATE_MOST: Duration = Duration::from_millis(400);
 
 /// For so long the client waits for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1_000);

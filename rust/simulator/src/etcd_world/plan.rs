@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(super) kinds: Vec<Kind>,
     /// So many transactions, reads and answers in a thousand are lost.
     pub(super) loss_per_mille: usize,
+    /// So many in a thousand of the transactions that may be are put twice.
+    pub(super) copies_per_mille: usize,
     pub(super) delay_most: Duration,
     /// A few take up to this long.
     pub(super) straggler_most: Duration,
@@ -151,6 +153,7 @@ impl Plan {
             fault_interval: dice.between(ms(10), ms(300)),
             kinds,
             loss_per_mille: *dice.pick(&[0, 0, 10, 50, 200]).unwrap_or(&0),
+            copies_per_mille: *dice.pick(&[0, 20, 300]).unwrap_or(&0),
             delay_most: *dice.pick(&[ms(1), ms(2), ms(10), ms(40)]).unwrap_or(&ms(1)),
             straggler_most: *dice.pick(&[ms(0), ms(100), ms(800)]).unwrap_or(&ms(0)),
             stragglers_per_mille: *dice.pick(&[30, 30, 200]).unwrap_or(&30),

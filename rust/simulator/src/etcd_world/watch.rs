@@ -21,6 +21,8 @@ pub(super) struct Watch {
     /// What the process has heard last, and when.
     told: Revision,
     heard_at: Duration,
+    /// Whether the last check found that it had missed something.
+    is_behind: bool,
 }
 
 impl World {
@@ -159,7 +161,7 @@ impl World {
     pub(super) fn tells(&mut self, name: WatchName, revision: Revision) {
         let now = self.now;
         let Some(watch) = self.watch_mut(name) else { return };
-        (watch.told, watch.heard_at) = (revision, now);
+        (watch.told, watch.heard_at, watch.is_behind) = (revision, now, false);
         let entries = self.etcd.commit(revision).to_vec();
         let changed = RegisterEvent::Changed { entries };
         self.with_member(name.place, |member, now| member.handle(now, changed));
@@ -184,7 +186,9 @@ impl World {
     }
 
     pub(super) fn checked(&mut self, name: WatchName, has_missed: bool) {
-        if has_missed {
+        let Some(watch) = self.watch_mut(name) else { return };
+        // What is new may be under way; not when nothing has come since the last time.
+        if std::mem::replace(&mut watch.is_behind, has_missed) && has_missed {
             return self.watch_fails(name);
         }
         self.push(PATIENCE, Event::Silence(name));

@@ -137,11 +137,7 @@ impl Voter {
             ToVoter::Renew { epoch, writer, sequence } => {
                 self.renew(now, from, epoch, writer, sequence)
             }
-            ToVoter::Probe { epoch, writer, sequence } => {
-                let newer = (epoch < self.epoch()).then(|| self.state.installed.clone());
-                let (lapsed, undecided) = (self.lapsed(), self.state.accepted.is_some());
-                vec![send(from, FromVoter::Heard { writer, sequence, newer, lapsed, undecided })]
-            }
+            ToVoter::Probe { epoch, writer, sequence } => self.probe(from, epoch, writer, sequence),
             ToVoter::Renounce { writer } => {
                 self.renounce(now, &writer);
                 Vec::new()
@@ -175,6 +171,24 @@ impl Voter {
         }
         let (lapsed, undecided) = (self.lapsed(), self.state.accepted.is_some());
         vec![send(from, FromVoter::Renewed { epoch, writer, sequence, lapsed, undecided })]
+    }
+
+    /// A voter that is behind says so as well: whoever only probes may be the only one left who knows
+    /// what the voter lacks.
+    fn probe(
+        &self,
+        from: PodId,
+        epoch: Epoch,
+        writer: Writer,
+        sequence: Sequence,
+    ) -> Vec<VoterAction> {
+        let newer = (epoch < self.epoch()).then(|| self.state.installed.clone());
+        let (lapsed, undecided) = (self.lapsed(), self.state.accepted.is_some());
+        let is_behind = epoch > self.epoch();
+        let (to, me, refusal) = (from.clone(), writer.clone(), Refusal::Ahead);
+        let heard = FromVoter::Heard { writer, sequence, newer, lapsed, undecided };
+        let ahead = FromVoter::Refused { writer: me, sequence, refusal };
+        [send(from, heard)].into_iter().chain(is_behind.then(|| send(to, ahead))).collect()
     }
 
     /// Why this writer's renewal is not granted, if it is not.

@@ -255,3 +255,20 @@ fn nothing_older_and_nothing_of_another_cluster_is_installed() {
     tell(&mut voter, LATER, ToVoter::Install { record: strange });
     assert_eq!(voter.state().installed, both());
 }
+
+#[test]
+fn a_voter_that_is_behind_says_so_to_who_only_probes() {
+    let mut voter = voter();
+    let mut probe = |epoch| {
+        let (writer, sequence) = (writer("a", 2), Sequence(1));
+        tell(&mut voter, LATER, ToVoter::Probe { epoch: Epoch::new(epoch), writer, sequence })
+    };
+    let is_heard = |said: &FromVoter| matches!(said, FromVoter::Heard { .. });
+    for (epoch, answers) in [(2, 1), (3, 1), (4, 2)] {
+        let said = probe(epoch);
+        assert!(is_heard(&said[0]) && said.len() == answers, "{said:?}");
+    }
+    let refusal = Refusal::Ahead;
+    let ahead = FromVoter::Refused { writer: writer("a", 2), sequence: Sequence(1), refusal };
+    assert_eq!(probe(4)[1], ahead);
+}

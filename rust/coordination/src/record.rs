@@ -1,6 +1,9 @@
 //! The record: what the voters agree on for one epoch.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod fields;
+mod succession;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,7 +13,9 @@ use hashroute_core::{Epoch, Pod, PodId, PodState, Ring, Slot, View};
 use crate::change::Change;
 use crate::error::ChangeError;
 use crate::lease::LeaseParameters;
-use crate::planted::{Bug, Planted};
+use crate::planted::Planted;
+
+pub use fields::RecordFields;
 
 /// Tells clusters apart, so that a message or a disk of another one is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,55 +110,6 @@ pub(crate) struct Since {
     number: OnceLock<u64>,
 }
 
-/// All that a record says, as it travels and lies on disks: the rest follows from it.
-#[derive(Clone, Debug)]
-pub struct RecordFields {
-    /// The cluster that it belongs to.
-    pub cluster: ClusterId,
-    /// The numbers of the cluster's leases.
-    pub parameters: LeaseParameters,
-    /// Who votes on the next record.
-    pub voters: Vec<VoterEntry>,
-    /// The pods and their shares; its epoch is the record's.
-    pub view: View,
-    /// The process of each pod that may write.
-    pub writers: BTreeMap<PodId, Incarnation>,
-    /// The groups, sorted by name.
-    pub groups: Vec<Group>,
-    /// The term of each slot.
-    pub terms: Vec<u64>,
-}
-
-impl RecordFields {
-    fn check(&self) -> Result<(), ChangeError> {
-        let Self { view, writers, groups, terms, .. } = self;
-        check_voters(&self.voters)?;
-        let malformed = |what| Err(ChangeError::Malformed { what });
-        if terms.len() != view.parameters().slots() as usize {
-            return malformed("the terms are not one for each slot");
-        }
-        let epoch = view.epoch().get();
-        let is_late = |term: u64| term > epoch;
-        if terms.iter().any(|term| is_late(*term)) || groups.iter().any(|it| is_late(it.term.get()))
-        {
-            return malformed("a term is later than the epoch");
-        }
-        if !writers.keys().all(|pod| view.index_of(pod.as_str()).is_some()) {
-            return malformed("a writer is not in the view");
-        }
-        if groups.windows(2).any(|pair| pair[0].name >= pair[1].name) {
-            return malformed("the groups are not sorted by name, or two have the same");
-        }
-        let leads = |group: &Group, leader: &PodId| {
-            group.candidates.contains(leader) && writers.contains_key(leader)
-        };
-        if groups.iter().any(|group| group.leader.as_ref().is_some_and(|it| !leads(group, it))) {
-            return malformed("a leader is no candidate of its group, or has no writer");
-        }
-        Ok(())
-    }
-}
-
 impl Record {
     /// The first record of a cluster, without groups: see [`Record::first_with_groups`].
     ///
@@ -219,50 +175,6 @@ impl Record {
             since,
         };
         Ok(Self(Arc::new(parts)))
-    }
-
-    /// A record as it was read from a disk or a message. `near` is one of about the same view, if
-    /// there is one: the ring is made from its ring, in a part of the time.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError::Voters`], or [`ChangeError::Malformed`], saying which rule is broken: the
-    /// terms are one for each slot of this view, and none is later than its epoch; a writer is a
-    /// pod of the view; groups are sorted by name, and who leads one is a candidate with a writer.
-    pub fn restore(fields: RecordFields, near: Option<&Self>) -> Result<Self, ChangeError> {
-        fields.check()?;
-        let RecordFields { cluster, parameters, voters, view, writers, groups, terms } = fields;
-        let ring = ring_near(&view, near);
-        let by_pod = writers_by_pod(&view, &writers);
-        let since = Since::default();
-        let parts = Parts {
-            cluster,
-            parameters,
-            voters,
-            view,
-            ring,
-            writers,
-            groups,
-            terms,
-            by_pod,
-            since,
-        };
-        Ok(Self(Arc::new(parts)))
-    }
-
-    /// What [`Record::restore`] makes this record of.
-    #[must_use]
-    pub fn fields(&self) -> RecordFields {
-        let Parts { cluster, parameters, voters, view, writers, groups, terms, .. } = &*self.0;
-        RecordFields {
-            cluster: *cluster,
-            parameters: *parameters,
-            voters: voters.clone(),
-            view: view.clone(),
-            writers: writers.clone(),
-            groups: groups.clone(),
-            terms: terms.clone(),
-        }
     }
 
     /// The cluster that the record belongs to.
@@ -371,48 +283,6 @@ impl Record {
         }
     }
 
-    /// The writers that own something here and do not own all of it in `next`, in order.
-    ///
-    /// Cost: one look at every slot; after the first time a copy, if it is the same two records.
-    #[must_use]
-    pub fn losers(&self, next: &Self) -> Vec<Writer> {
-        self.shared_losers(next).to_vec()
-    }
-
-    /// The same without a copy.
-    pub(crate) fn shared_losers(&self, next: &Self) -> Arc<[Writer]> {
-        let found = next.0.since.losers.get_or_init(|| self.with_losers(next));
-        if std::ptr::eq(found.0.as_ptr(), Arc::as_ptr(&self.0)) {
-            return Arc::clone(&found.1);
-        }
-        self.with_losers(next).1
-    }
-
-    fn with_losers(&self, next: &Self) -> (Weak<Parts>, Arc<[Writer]>) {
-        let writers = &self.0.by_pod;
-        let (was_by_pod, is_by_pod) = numbered(writers, &next.0.by_pod);
-        let mut loses = vec![false; writers.len()];
-        for (was, is) in self.table().iter().zip(next.table()) {
-            let (pod, is) = (usize::from(*was), is_by_pod[usize::from(*is)]);
-            loses[pod] |= was_by_pod[pod].is_some() && was_by_pod[pod] != is;
-        }
-        if next.table().is_empty() {
-            self.table().iter().for_each(|was| loses[usize::from(*was)] = true);
-        }
-        for group in &self.0.groups {
-            let resource = Resource::Group(Arc::clone(&group.name));
-            let Some(leader) = &group.leader else { continue };
-            if let Some(index) = self.0.view.index_of(leader.as_str())
-                && self.writer_of(&resource) != next.writer_of(&resource)
-            {
-                loses[index.as_usize()] = true;
-            }
-        }
-        let writers = writers.iter().zip(loses);
-        let losers = writers.filter_map(|(writer, lost)| writer.clone().filter(|_| lost));
-        (Arc::downgrade(&self.0), losers.collect())
-    }
-
     /// The record that follows this one when `change` is made.
     ///
     /// # Errors
@@ -422,57 +292,6 @@ impl Record {
         self.next_planted(change, Planted::default())
     }
 
-    /// Checks that this record may follow `before`: the next epoch of the same cluster, at most one
-    /// voter replaced, and the terms of exactly those resources new that have another writer.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError::Malformed`], saying which of these does not hold.
-    pub fn check_follows(&self, before: &Self) -> Result<(), ChangeError> {
-        self.check_follows_planted(before, Planted::default())
-    }
-
-    pub(crate) fn check_follows_planted(
-        &self,
-        before: &Self,
-        planted: Planted,
-    ) -> Result<(), ChangeError> {
-        let found = self.0.since.follows.get_or_init(|| {
-            (Arc::downgrade(&before.0), self.compare_with_planted(before, planted))
-        });
-        if std::ptr::eq(found.0.as_ptr(), Arc::as_ptr(&before.0)) {
-            return found.1.clone();
-        }
-        self.compare_with_planted(before, planted)
-    }
-
-    fn compare_with_planted(&self, before: &Self, planted: Planted) -> Result<(), ChangeError> {
-        let malformed = |what| Err(ChangeError::Malformed { what });
-        if self.cluster() != before.cluster() || self.parameters() != before.parameters() {
-            return malformed("the record is of another cluster");
-        }
-        if before.epoch().next().ok() != Some(self.epoch()) {
-            return malformed("the epoch is not the next one");
-        }
-        if self.table().len() != before.table().len()
-            && !self.table().is_empty()
-            && !before.table().is_empty()
-        {
-            return malformed("the number of slots is another");
-        }
-        let new_voters = self.voters().iter().filter(|entry| !before.has_voter(entry.id)).count();
-        let most = if planted.has(Bug::TwoVotersAtOnce) { 2 } else { 1 };
-        if new_voters > most || self.voters().len() != before.voters().len() {
-            return malformed("more than one voter is replaced");
-        }
-        if self.terms_after(before, planted) != self.0.terms
-            || self.groups_after(before) != self.0.groups
-        {
-            return malformed("a term is not the one that the owners' history gives");
-        }
-        Ok(())
-    }
-
     /// The writers, by the ids of their pods.
     pub(crate) fn writers_in_order(&self) -> impl Iterator<Item = &Writer> {
         self.0.by_pod.iter().flatten()
@@ -480,43 +299,6 @@ impl Record {
 
     fn table(&self) -> &[u16] {
         self.0.ring.as_ref().map_or(&[], Ring::owners)
-    }
-
-    /// A slot keeps its term while its writer stays; every other one begins its term here.
-    pub(crate) fn terms_after(&self, before: &Self, planted: Planted) -> Vec<u64> {
-        let mut terms = vec![self.epoch().get(); self.0.view.parameters().slots() as usize];
-        let (old, new) = (&before.0.by_pod, &self.0.by_pod);
-        let (was_by_pod, is_by_pod) = if planted.has(Bug::TermReused) {
-            let pods = |writers: &[Option<Writer>]| -> Vec<_> {
-                writers.iter().map(|writer| writer.as_ref().map(|it| it.pod.clone())).collect()
-            };
-            numbered(&pods(old), &pods(new))
-        } else {
-            numbered(old, new)
-        };
-        let tables = before.table().iter().zip(self.table());
-        for ((term, kept), (was, is)) in terms.iter_mut().zip(&before.0.terms).zip(tables) {
-            let (was, is) = (was_by_pod[usize::from(*was)], is_by_pod[usize::from(*is)]);
-            if is.is_some() && was == is {
-                *term = *kept;
-            }
-        }
-        terms
-    }
-
-    /// The same for groups.
-    pub(crate) fn groups_after(&self, before: &Self) -> Vec<Group> {
-        let mut groups = self.0.groups.clone();
-        for group in &mut groups {
-            let resource = Resource::Group(Arc::clone(&group.name));
-            let owner = self.writer_of(&resource);
-            let kept = before.group(&group.name).filter(|_| owner.is_some());
-            group.term = match kept {
-                Some(old) if before.writer_of(&resource) == owner => old.term,
-                Some(_) | None => self.epoch(),
-            };
-        }
-        groups
     }
 }
 
@@ -575,20 +357,6 @@ pub(crate) fn writers_by_pod(
     };
     view.pods().iter().map(writer).collect()
 }
-
-/// Equal ones get equal numbers, in both lists: to compare who has a slot before and after, slot by
-/// slot, without a look at any name.
-fn numbered<T: Ord>(one: &[Option<T>], other: &[Option<T>]) -> (Numbers, Numbers) {
-    let different: BTreeSet<&T> = one.iter().chain(other).flatten().collect();
-    let number_of: BTreeMap<&T, u32> = different.into_iter().zip(0..).collect();
-    let numbers = |list: &[Option<T>]| -> Numbers {
-        list.iter().map(|it| it.as_ref().and_then(|it| number_of.get(it).copied())).collect()
-    };
-    (numbers(one), numbers(other))
-}
-
-/// By pod; none where there is no writer.
-type Numbers = Vec<Option<u32>>;
 
 /// The ring of the view; none if no pod may own slots. A table that is as before is shared, with the
 /// view that it was made of.

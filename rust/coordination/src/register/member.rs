@@ -318,10 +318,6 @@ impl RegisterMember {
         RegisterAction::Transact(request, Transaction { when, then, otherwise })
     }
 
-    pub(super) fn has_lease(&self, now: Duration) -> bool {
-        self.lease_end.is_some_and(|end| now < end)
-    }
-
     /// A renewal; or, of one that the store has not answered for two intervals, a probe: else one
     /// that is heard but hears nothing would keep what it may not write, and each renewal in vain
     /// puts off the time at which another may take its place.

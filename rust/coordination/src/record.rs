@@ -140,7 +140,6 @@ impl Record {
         view: &View,
         groups: &[(Arc<str>, Vec<PodId>)],
     ) -> Result<Self, ChangeError> {
-        check_voters(&voters)?;
         let mut pods = view.pods().to_vec();
         for pod in pods.iter_mut().filter(|pod| pod.state.owns_slots()) {
             pod.state = PodState::Down;
@@ -159,22 +158,9 @@ impl Record {
         if let Some(twins) = groups.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(ChangeError::DuplicateGroup { group: twins[0].name.to_string() });
         }
-        let (ring, writers) = (None, BTreeMap::new());
-        let by_pod = writers_by_pod(&view, &writers);
-        let since = Since::default();
-        let parts = Parts {
-            cluster,
-            parameters,
-            voters,
-            view,
-            ring,
-            writers,
-            groups,
-            terms,
-            by_pod,
-            since,
-        };
-        Ok(Self(Arc::new(parts)))
+        let writers = BTreeMap::new();
+        let fields = RecordFields { cluster, parameters, voters, view, writers, groups, terms };
+        Self::restore(fields, None)
     }
 
     /// The cluster that the record belongs to.

@@ -121,7 +121,7 @@ pub(crate) enum Lasting {
 }
 
 impl Lasting {
-    fn is_of_a_voter(self) -> bool {
+    pub(crate) fn is_of_a_voter(self) -> bool {
         match self {
             Self::MemberDead | Self::MemberCut | Self::MemberDeaf | Self::MemberMute => false,
             Self::VoterDead | Self::VoterCut | Self::VoterDeaf | Self::OneLinkOneWay => true,

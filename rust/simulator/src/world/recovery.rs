@@ -45,6 +45,9 @@ impl World {
         let index = self.dice.below(latest.voters().len());
         let voter = self.place_of_voter(latest.voters()[index].id);
         let voter = voter.filter(|voter| self.can_spare(*voter));
+        if !lasting.is_of_a_voter() && !self.others_know_voters(member) {
+            return;
+        }
         match (lasting, voter) {
             (Lasting::MemberDead, _) => self.crash(member),
             (Lasting::MemberCut, _) => {
@@ -63,6 +66,22 @@ impl World {
             (Lasting::VoterDead | Lasting::VoterCut, None)
             | (Lasting::VoterDeaf | Lasting::OneLinkOneWay, None) => {}
         }
+    }
+
+    /// Whether another member that runs reaches a majority of the voters. After a replacement only
+    /// those that saw it do, until the operator has written the new address into every file; no
+    /// operator does so here.
+    fn others_know_voters(&self, member: Place) -> bool {
+        let latest = self.observed.latest();
+        let others = self.processes.iter().enumerate().filter(|(place, _)| *place != member);
+        let mut running = others.filter_map(|(_, other)| match &other.role {
+            Role::Member(other) => other.running.as_ref(),
+            Role::Voter(_) => None,
+        });
+        running.any(|other| {
+            let known = latest.voters().iter().filter(|entry| other.record().has_voter(entry.id));
+            known.count() >= latest.majority()
+        })
     }
 
     /// Runs to the end of the plan, or until each resource has been writable at some moment after

@@ -90,6 +90,26 @@ pub struct Transaction {
     pub otherwise: Vec<Key>,
 }
 
+impl Transaction {
+    /// Whether a second copy, carried out whenever it may be, has no effect that the first had not.
+    /// So it is if a condition names the very commit that the first one replaces, which no later one
+    /// can be again (the next record, the withdrawal of an intent); or if it says again what is so
+    /// for good (that this process has stopped, for one intent or at all).
+    ///
+    /// A renewal is none: the next one is sent soon enough, and a copy that is carried out much later
+    /// would be a sign of life of a process that has given none. An intent is none: a copy could
+    /// write it down again after it was withdrawn.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.then.iter().any(|(key, value)| match (key, value) {
+            (Key::Record | Key::Released(_), _)
+            | (Key::Intent, None)
+            | (Key::Beat(_), Some(Value::Renounced)) => true,
+            (Key::Intent | Key::Beat(_), _) => false,
+        })
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegisterEvent {

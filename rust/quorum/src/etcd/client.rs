@@ -196,7 +196,7 @@ impl Client {
     }
 
     /// Puts a transaction to etcd and tells what came of it. It is put to several members only if
-    /// that [changes nothing](is_repeatable): of all others the member knows better what is worth
+    /// that [changes nothing](Transaction::is_repeatable): of all others the member knows better what is worth
     /// saying again.
     pub(super) async fn transact(self: Rc<Self>, request: Request, asked: Transaction) {
         let message = self.message(&asked);
@@ -205,7 +205,7 @@ impl Client {
             let message = message.clone();
             async move { kv.txn(message).await }
         };
-        let answer = if is_repeatable(&asked) {
+        let answer = if asked.is_repeatable() {
             // One that conflicts may do so with a copy of its own.
             self.insist("transaction", |it| it.succeeded, put).await.map(|(_, answer)| answer)
         } else {
@@ -359,23 +359,6 @@ impl Client {
     }
 }
 
-/// Whether a second copy of a transaction, carried out whenever it may be, has no effect that the
-/// first had not. So it is if a condition names the very commit that the first one replaces, which
-/// no later one can be again (the next record, the withdrawal of an intent); or if it says again
-/// what is so for good (that this process has stopped, for one intent or at all).
-///
-/// A renewal is none: the next one is sent soon enough, and a copy that is carried out much later
-/// would be a sign of life of a process that has given none. An intent is none: a copy could
-/// write it down again after it was withdrawn.
-fn is_repeatable(asked: &Transaction) -> bool {
-    asked.then.iter().any(|(key, value)| match (key, value) {
-        (Key::Record | Key::Released(_), _)
-        | (Key::Intent, None)
-        | (Key::Beat(_), Some(Value::Renounced)) => true,
-        (Key::Intent | Key::Beat(_), _) => false,
-    })
-}
-
 fn unreadable(found: &KeyValue, why: &str) -> String {
     format!("etcd has a key {:?} that cannot be read: {why}", String::from_utf8_lossy(&found.key))
 }
@@ -410,7 +393,7 @@ mod tests {
             writes(Key::Released(me()), released.clone()),
             writes(Key::Beat(me()), Some(Value::Renounced)),
         ] {
-            assert!(is_repeatable(&asked), "{asked:?}");
+            assert!(asked.is_repeatable(), "{asked:?}");
         }
         let probe = Transaction { then: Vec::new(), ..writes(Key::Record, None) };
         for asked in [
@@ -419,7 +402,7 @@ mod tests {
             // Whatever is written down there: it may have been withdrawn when the copy arrives.
             writes(Key::Intent, released),
         ] {
-            assert!(!is_repeatable(&asked), "{asked:?}");
+            assert!(!asked.is_repeatable(), "{asked:?}");
         }
     }
 }

@@ -46,7 +46,7 @@ impl World {
             return;
         }
         if !self.processes[place].is_mute
-            && is_repeatable(&asked.transaction)
+            && asked.transaction.is_repeatable()
             && !self.healed
             && self.dice.per_mille(self.plan.copies_per_mille)
         {
@@ -185,18 +185,6 @@ impl World {
     pub(super) fn is_lost(&mut self) -> bool {
         !self.healed && self.dice.per_mille(self.plan.loss_per_mille)
     }
-}
-
-/// Whether the client may put the transaction to several members of etcd: it changes the record or
-/// the intent that it is conditional on, so that no copy can do it once more, or says again what a
-/// process has said already.
-fn is_repeatable(asked: &Transaction) -> bool {
-    asked.then.iter().any(|(key, value)| match (key, value) {
-        (Key::Record | Key::Released(_), _)
-        | (Key::Intent, None)
-        | (Key::Beat(_), Some(Value::Renounced)) => true,
-        (Key::Intent | Key::Beat(_), _) => false,
-    })
 }
 
 /// How much later than the first a copy may be carried out.

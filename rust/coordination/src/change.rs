@@ -151,7 +151,8 @@ impl Draft {
             terms: Vec::new(),
             since: Since::default(),
         }));
-        let (terms, groups) = (draft.terms_after(before, planted), draft.groups_after(before));
+        let (terms, groups) =
+            (draft.terms_after(before, planted).collect(), draft.groups_after(before));
         let parts = Arc::try_unwrap(draft.0)
             .map_err(|_| ChangeError::Malformed { what: "the draft is shared" })?;
         Ok(Record(Arc::new(Parts { terms, groups, ..parts })))

@@ -37,6 +37,7 @@ bugs! {
     GrantAcrossVoters: "A voter goes on granting after it accepted other voters.",
     PromiseUnchecked: "A voter does not compare ballots with its promise.",
     WrongVotersMajority: "The voters of the record that is wished for decide on it.",
+    TentativeForgotten: "A voter that restarts forgets what it had written down to vote for.",
     OldEpochGranted: "A voter grants renewals by an older record than its own.",
     RestartTakesOver: "A new process of a pod takes over at once, as if the one before had to be dead.",
     // The holder of a lease.

@@ -66,7 +66,7 @@ pub(crate) fn voter() -> Voter {
 }
 
 pub(crate) fn state() -> VoterState {
-    VoterState { id: VoterId(1), installed: both(), promised: None, accepted: None }
+    VoterState::first(VoterId(1), both())
 }
 
 /// Tells a voter something, as pod `b`; returns what it says, and checks that what is durable
@@ -79,6 +79,7 @@ pub(crate) fn tell(voter: &mut Voter, now: Duration, message: ToVoter) -> Vec<Fr
                 assert!(said.is_empty(), "what is durable comes before what is said");
                 assert_eq!(*state, *voter.state());
             }
+            VoterAction::AwaitDisk => assert!(said.is_empty(), "and so does waiting for it"),
             VoterAction::Send { message, .. } => said.push(message),
         }
     }

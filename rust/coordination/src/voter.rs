@@ -20,6 +20,25 @@ pub struct VoterState {
     pub promised: Option<Ballot>,
     /// What it accepted for the next epoch, and in which ballot.
     pub accepted: Option<(Ballot, Record)>,
+    /// What it will accept in this ballot as soon as nobody who loses by it may still write: written
+    /// down ahead, so that then nobody waits for a disk. A state that was read back does not tell
+    /// whether it was accepted since, so it counts as accepted; see [`Voter::new`].
+    pub tentative: Option<(Ballot, Record)>,
+}
+
+impl VoterState {
+    /// The state of a voter that has promised and accepted nothing.
+    #[must_use]
+    pub fn first(id: VoterId, installed: Record) -> Self {
+        Self { id, installed, promised: None, accepted: None, tentative: None }
+    }
+
+    /// What the voter accepted, or will accept, in this ballot.
+    #[must_use]
+    pub fn vote(&self, ballot: Ballot) -> Option<&Record> {
+        let mut votes = [&self.accepted, &self.tentative].into_iter().flatten();
+        votes.find(|(known, _)| *known == ballot).map(|(_, record)| record)
+    }
 }
 
 /// What a voter asks its shell to do, in this order.
@@ -27,6 +46,9 @@ pub struct VoterState {
 pub enum VoterAction {
     /// Make this state durable before anything after it is carried out.
     Persist(Box<VoterState>),
+    /// Carry out what comes after this when every state so far is durable: at once, if none is on
+    /// its way to the disk.
+    AwaitDisk,
     /// Send a message.
     Send {
         /// To the member of this pod.
@@ -82,6 +104,10 @@ struct Standing {
 impl Voter {
     /// A voter that starts with what its disk holds. Nothing it granted before is known, so it is
     /// quiet at first.
+    ///
+    /// A tentative vote counts as a vote from here on. It may have become one; and if it has not, no
+    /// harm is done: it was proposed in its ballot, so that no other record can have been chosen in
+    /// a lower one, and before it is *said* to be accepted, guards are looked at once more.
     #[must_use]
     pub fn new(state: VoterState, now: Duration) -> Self {
         Self::with_planted(state, now, Planted::default())
@@ -89,7 +115,11 @@ impl Voter {
 
     /// The same with a wrong rule, for the simulator.
     #[must_use]
-    pub fn with_planted(state: VoterState, now: Duration, planted: Planted) -> Self {
+    pub fn with_planted(mut state: VoterState, now: Duration, planted: Planted) -> Self {
+        if let Some(vote) = state.tentative.take().filter(|_| !planted.has(Bug::TentativeForgotten))
+        {
+            state.accepted = Some(vote);
+        }
         let quiet = state.installed.parameters().quiet_time();
         let quiet_until = if planted.has(Bug::NoQuietTime) { now } else { now + quiet };
         let (watches, held, standing) = (Vec::new(), None, None);
@@ -256,6 +286,8 @@ impl Voter {
             return vec![send(from, FromVoter::Outbid { epoch, promised })];
         }
         self.state.promised = Some(ballot);
+        // In a lower ballot it will not vote any more.
+        self.state.tentative.take_if(|(known, _)| *known < ballot);
         let since = self.standing.filter(|it| it.ballot == ballot).map_or(now, |it| it.since);
         self.standing = Some(Standing { ballot, since, heard: now });
         self.held = Some(Hold { writers: stop, until: since + self.parameters().ttl * 2 });
@@ -285,12 +317,29 @@ impl Voter {
             standing.heard = now;
         }
         let remaining = self.guarded_for(now, &record, released);
-        if remaining > Duration::ZERO {
-            return vec![send(from, FromVoter::Guarded { epoch, ballot, remaining })];
-        }
+        let votes = remaining == Duration::ZERO;
+        let before_it = self.write_down(ballot, record, votes);
+        let answer = if votes {
+            FromVoter::Accepted { epoch, ballot }
+        } else {
+            FromVoter::Guarded { epoch, ballot, remaining }
+        };
+        vec![before_it, send(from, answer)]
+    }
+
+    /// Takes note of a vote, or of one to come, and returns what has to be done before it is said.
+    /// What is written down for this ballot already is not written again: it is the same record, for
+    /// no proposer asks for two in one ballot.
+    fn write_down(&mut self, ballot: Ballot, record: Record, votes: bool) -> VoterAction {
+        let is_known = self.state.vote(ballot).is_some();
         self.state.promised = Some(ballot);
-        self.state.accepted = Some((ballot, record));
-        vec![self.persist(), send(from, FromVoter::Accepted { epoch, ballot })]
+        if votes {
+            self.state.accepted = Some((ballot, record));
+            self.state.tentative = None;
+        } else if !is_known {
+            self.state.tentative = Some((ballot, record));
+        }
+        if is_known { VoterAction::AwaitDisk } else { self.persist() }
     }
 
     /// For how long a writer that loses something in `record`, and has not released it, must still
@@ -336,6 +385,7 @@ impl Voter {
         self.state.installed = record;
         self.state.promised = None;
         self.state.accepted = None;
+        self.state.tentative = None;
         self.held = None;
         self.standing = None;
         self.watch_writers(now);

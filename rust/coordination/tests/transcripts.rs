@@ -53,7 +53,7 @@ impl Cluster {
             text: String::new(),
         };
         for VoterEntry { id, .. } in voters {
-            let state = VoterState { id, installed: first.clone(), promised: None, accepted: None };
+            let state = VoterState::first(id, first.clone());
             cluster.voters.insert(id, Voter::new(state, Duration::ZERO));
         }
         for (index, pod) in pods.into_iter().enumerate() {
@@ -138,6 +138,8 @@ impl Cluster {
         for action in actions {
             match action {
                 VoterAction::Persist(_) => delay += DISK,
+                // A disk is done long before the next message comes.
+                VoterAction::AwaitDisk => {}
                 VoterAction::Send { to, message } => {
                     if let Some(what) = voters_word(&message) {
                         self.say(&format!("voter {} -> {to}: {what}", id.0));

@@ -14,6 +14,7 @@ mod error;
 mod limits;
 mod message;
 mod record;
+mod terms;
 
 pub(crate) use change::{change_in as change, change_out};
 pub(crate) use error::WireError;

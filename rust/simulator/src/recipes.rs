@@ -14,13 +14,16 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         Bug::NoQuietTime => unheard_after_restarts(plan),
         Bug::NoQuietTimeForNewVoter => unheard_by_the_newest_voter(plan),
         Bug::ReleaseOfOtherTry => late_releases(plan),
-        Bug::LostDiskVotes | Bug::VoteForgotten | Bug::TornStateRead => votes_forgotten(plan, bug),
+        Bug::LostDiskVotes | Bug::VoteForgotten | Bug::TornStateRead | Bug::VoteBeforeDisk => {
+            votes_forgotten(plan, bug);
+        }
         Bug::IncarnationReused => crash_loops(plan),
         Bug::NoDriftMargin | Bug::WildClock => clocks_far_apart(plan),
         // The swarm meets what these need.
         Bug::NoGuardAtVote
         | Bug::GuardsDroppedAtInstall
         | Bug::PromiseUnchecked
+        | Bug::TentativeForgotten
         | Bug::WrongVotersMajority
         | Bug::LeaseFromAck
         | Bug::AckExtendsNewest
@@ -39,7 +42,6 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         | Bug::ChosenByOne
         | Bug::TermReused
         | Bug::ChangePresumed
-        | Bug::VoteBeforeDisk
         | Bug::StoreUnfenced
         | Bug::RestartTakesOver
         | Bug::GrantOfOther

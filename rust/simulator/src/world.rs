@@ -25,6 +25,7 @@ pub(crate) use clients::Effect;
 use event::Event;
 use members::MemberProcess;
 use voters::VoterProcess;
+pub(crate) use voters::vote_in;
 
 /// Which process: voters first, then members, then voters that came later.
 pub(crate) type Place = usize;
@@ -108,12 +109,7 @@ impl World {
             plan,
         };
         for entry in genesis.voters() {
-            let disk = VoterState {
-                id: entry.id,
-                installed: genesis.clone(),
-                promised: None,
-                accepted: None,
-            };
+            let disk = VoterState::first(entry.id, genesis.clone());
             world.add(Role::Voter(Box::new(VoterProcess::new(entry.id, Some(disk)))));
         }
         for index in 0..world.plan.members {

@@ -246,8 +246,8 @@ class SlotTerms(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     INDICES_FIELD_NUMBER: _builtins.int
     indices: _builtins.bytes
-    """One byte a slot if there are at most 256 different terms, two if at most 65,536, else three;
-    least significant first.
+    """As many bits a slot as tell so many terms apart: the least of 1, 2, 4, 8, 16 and 24 that do.
+    In a byte the first slot comes lowest; of several bytes the least significant comes first.
     """
     @_builtins.property
     def terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -369,6 +369,7 @@ class AttendResponse(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     FROM_PEER_FIELD_NUMBER: _builtins.int
     CHANGE_WANTED_FIELD_NUMBER: _builtins.int
+    COMING_FIELD_NUMBER: _builtins.int
     clock_ns: _builtins.int
     """The voter's clock when it said this, since a start of its own: how fast clocks drift apart is
     seen by comparing answers over minutes.
@@ -403,6 +404,10 @@ class AttendResponse(_message.Message):
     def change_wanted(self) -> Global___ChangeWanted:
         """A change that an operator asked this voter for."""
 
+    @_builtins.property
+    def coming(self) -> Global___Record:
+        """What the voter will vote for when others have stopped: to be made ready for. It does not count."""
+
     def __init__(
         self,
         *,
@@ -420,12 +425,13 @@ class AttendResponse(_message.Message):
         missing: Global___Missing | None = ...,
         from_peer: Global___FromPeer | None = ...,
         change_wanted: Global___ChangeWanted | None = ...,
+        coming: Global___Record | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "coming", b"coming", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "clock_ns", b"clock_ns", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "change_wanted", b"change_wanted", "clock_ns", b"clock_ns", "coming", b"coming", "decided", b"decided", "from_peer", b"from_peer", "guarded", b"guarded", "heard", b"heard", "lapsed", b"lapsed", "message", b"message", "missing", b"missing", "outbid", b"outbid", "promised", b"promised", "refused", b"refused", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "renewed", "refused", "heard", "lapsed", "promised", "accepted", "guarded", "outbid", "decided", "missing", "from_peer", "change_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "renewed", "refused", "heard", "lapsed", "promised", "accepted", "guarded", "outbid", "decided", "missing", "from_peer", "change_wanted", "coming"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -1130,6 +1136,7 @@ class FollowResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     CLOCK_NS_FIELD_NUMBER: _builtins.int
+    COMING_FIELD_NUMBER: _builtins.int
     voter_id: _builtins.bytes
     epoch: _builtins.int
     """The epoch of the voter's record; 0 if it has none."""
@@ -1139,6 +1146,10 @@ class FollowResponse(_message.Message):
     def record(self) -> Global___Record:
         """Present if it is another than the one sent before."""
 
+    @_builtins.property
+    def coming(self) -> Global___Record:
+        """As in AttendResponse."""
+
     def __init__(
         self,
         *,
@@ -1146,10 +1157,11 @@ class FollowResponse(_message.Message):
         epoch: _builtins.int = ...,
         record: Global___Record | None = ...,
         clock_ns: _builtins.int = ...,
+        coming: Global___Record | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coming", b"coming", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_ns", b"clock_ns", "epoch", b"epoch", "record", b"record", "voter_id", b"voter_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_ns", b"clock_ns", "coming", b"coming", "epoch", b"epoch", "record", b"record", "voter_id", b"voter_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

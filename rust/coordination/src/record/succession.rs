@@ -30,8 +30,8 @@ impl Record {
         let (was_by_pod, is_by_pod) = numbered(writers, &next.0.by_pod);
         let mut loses = vec![false; writers.len()];
         for (was, is) in self.table().iter().zip(next.table()) {
-            let (pod, is) = (usize::from(*was), is_by_pod[usize::from(*is)]);
-            loses[pod] |= was_by_pod[pod].is_some() && was_by_pod[pod] != is;
+            let pod = usize::from(*was);
+            loses[pod] |= was_by_pod[pod] != is_by_pod[usize::from(*is)];
         }
         if next.table().is_empty() {
             self.table().iter().for_each(|was| loses[usize::from(*was)] = true);
@@ -93,7 +93,7 @@ impl Record {
         if new_voters > most || self.voters().len() != before.voters().len() {
             return malformed("more than one voter is replaced");
         }
-        if self.terms_after(before, planted) != self.0.terms
+        if !self.terms_after(before, planted).eq(self.0.terms.iter().copied())
             || self.groups_after(before) != self.0.groups
         {
             return malformed("a term is not the one that the owners' history gives");
@@ -101,9 +101,9 @@ impl Record {
         Ok(())
     }
 
-    /// A slot keeps its term while its writer stays; every other one begins its term here.
-    pub(crate) fn terms_after(&self, before: &Self, planted: Planted) -> Vec<u64> {
-        let mut terms = vec![self.epoch().get(); self.0.view.parameters().slots() as usize];
+    /// By slot: it keeps its term while its writer stays; every other one begins its term here.
+    pub(crate) fn terms_after(&self, before: &Self, planted: Planted) -> impl Iterator<Item = u64> {
+        let slots = self.0.view.parameters().slots() as usize;
         let (old, new) = (&before.0.by_pod, &self.0.by_pod);
         let (was_by_pod, is_by_pod) = if planted.has(Bug::TermReused) {
             let pods = |writers: &[Option<Writer>]| -> Vec<_> {
@@ -113,14 +113,15 @@ impl Record {
         } else {
             numbered(old, new)
         };
-        let tables = before.table().iter().zip(self.table());
-        for ((term, kept), (was, is)) in terms.iter_mut().zip(&before.0.terms).zip(tables) {
-            let (was, is) = (was_by_pod[usize::from(*was)], is_by_pod[usize::from(*is)]);
-            if is.is_some() && was == is {
-                *term = *kept;
-            }
-        }
-        terms
+        let epoch = self.epoch().get();
+        let kept = before.0.terms.iter().zip(before.table()).zip(self.table());
+        let terms = kept.map(move |((kept, was), is)| {
+            // Which slots move is a matter of chance: a choice between two numbers, not a branch.
+            let stays = was_by_pod[usize::from(*was)] == is_by_pod[usize::from(*is)];
+            if stays { *kept } else { epoch }
+        });
+        // Where nobody owned anything, or nobody does.
+        terms.chain(std::iter::repeat(epoch)).take(slots)
     }
 
     /// The same for groups.
@@ -140,15 +141,13 @@ impl Record {
 }
 
 /// Equal ones get equal numbers, in both lists: to compare who has a slot before and after, slot by
-/// slot, without a look at any name.
-fn numbered<T: Ord>(one: &[Option<T>], other: &[Option<T>]) -> (Numbers, Numbers) {
+/// slot, without a look at any name. Nobody before is another than nobody after.
+fn numbered<T: Ord>(one: &[Option<T>], other: &[Option<T>]) -> (Vec<u32>, Vec<u32>) {
     let different: BTreeSet<&T> = one.iter().chain(other).flatten().collect();
-    let number_of: BTreeMap<&T, u32> = different.into_iter().zip(0..).collect();
-    let numbers = |list: &[Option<T>]| -> Numbers {
-        list.iter().map(|it| it.as_ref().and_then(|it| number_of.get(it).copied())).collect()
+    let number_of: BTreeMap<&T, u32> = different.into_iter().zip(2..).collect();
+    let numbers = |list: &[Option<T>], nobody: u32| -> Vec<u32> {
+        let number = |it: &Option<T>| it.as_ref().and_then(|it| number_of.get(it).copied());
+        list.iter().map(|it| number(it).unwrap_or(nobody)).collect()
     };
-    (numbers(one), numbers(other))
+    (numbers(one, 0), numbers(other, 1))
 }
-
-/// By pod; none where there is no writer.
-type Numbers = Vec<Option<u32>>;

@@ -65,6 +65,55 @@ fn a_release_stands_for_its_writer_and_for_no_other() {
     }
 }
 
+/// A voter that wrote down what it votes for when `a`, which it has just heard, has released it.
+fn waiting() -> Voter {
+    let mut voter = voter();
+    assert!(is_granted(&mut voter, LATER, "a"));
+    let actions = voter.handle(LATER, pod("b"), accept(1, without_a(), &[]));
+    assert!(matches!(&actions[..], [
+        VoterAction::Persist(state),
+        VoterAction::Send { message: FromVoter::Guarded { .. }, .. },
+    ] if state.tentative == Some((ballot(1), without_a())) && state.accepted.is_none()));
+    voter
+}
+
+#[test]
+fn a_vote_that_waits_is_written_down_ahead_so_that_nobody_waits_for_a_disk_when_it_is_cast() {
+    let mut voter = waiting();
+    assert!(is_granted(&mut voter, LATER, "a"), "it has not voted yet");
+    let released = accept(1, without_a(), &[writer("a", 1)]);
+    for _ in 0..2 {
+        let actions = voter.handle(LATER, pod("b"), released.clone());
+        assert!(matches!(
+            &actions[..],
+            [VoterAction::AwaitDisk, VoterAction::Send { message: FromVoter::Accepted { .. }, .. },]
+        ));
+        assert!(!is_granted(&mut voter, LATER, "a"));
+    }
+    assert_eq!(voter.state().vote(ballot(1)), Some(&without_a()));
+}
+
+#[test]
+fn what_was_written_down_ahead_counts_as_a_vote_after_a_restart_and_guards_are_looked_at_again() {
+    let mut voter = Voter::new(waiting().state().clone(), LATER);
+    assert!(!is_granted(&mut voter, LATER, "a"));
+    let quiet = LeaseParameters::TIGHT.quiet_time();
+    assert_eq!(tell(&mut voter, LATER, accept(1, without_a(), &[])), guarded(quiet + GRAIN));
+    let (epoch, accepted) = (Epoch::new(4), Some((ballot(1), without_a())));
+    let told = FromVoter::Promised { epoch, ballot: ballot(2), accepted };
+    assert_eq!(tell(&mut voter, LATER, prepare(4, 2, &[])), [told]);
+}
+
+#[test]
+fn what_was_written_down_ahead_is_void_once_a_higher_ballot_was_promised() {
+    let mut voter = waiting();
+    let told = FromVoter::Promised { epoch: Epoch::new(4), ballot: ballot(2), accepted: None };
+    assert_eq!(tell(&mut voter, LATER, prepare(4, 2, &[])), [told]);
+    assert_eq!(voter.state().tentative, None);
+    let late = tell(&mut voter, LATER, accept(1, without_a(), &[writer("a", 1)]));
+    assert!(matches!(late[..], [FromVoter::Outbid { .. }]));
+}
+
 #[test]
 fn after_its_vote_it_grants_nothing_to_who_loses_by_it() {
     let mut voter = voter();

@@ -42,6 +42,10 @@ pub(super) struct Body {
     pub(super) accepted_in: Option<proto::Ballot>,
     #[prost(message, optional, tag = "7")]
     pub(super) accepted: Option<proto::Record>,
+    #[prost(message, optional, tag = "8")]
+    pub(super) tentative_in: Option<proto::Ballot>,
+    #[prost(message, optional, tag = "9")]
+    pub(super) tentative: Option<proto::Record>,
 }
 
 /// What is found where a copy should be.
@@ -79,6 +83,8 @@ impl Body {
             promised: state.promised.map(ballot_out),
             accepted_in: state.accepted.as_ref().map(|(ballot, _)| ballot_out(*ballot)),
             accepted: state.accepted.as_ref().map(|(_, record)| codec.record_out(record)),
+            tentative_in: state.tentative.as_ref().map(|(ballot, _)| ballot_out(*ballot)),
+            tentative: state.tentative.as_ref().map(|(_, record)| codec.record_out(record)),
             ..Self::newcomer(codec.cluster(), state.id)
         }
     }
@@ -107,18 +113,22 @@ impl Body {
     fn read(&self, codec: &mut Codec) -> Result<Stored, WireError> {
         let id = voter_id_in(&self.voter_id)?;
         let promised = self.promised.map(ballot_in);
-        let accepted = codec.accepted(self.accepted_in, self.accepted.as_ref())?;
+        let (fields, record) = (["accepted_in", "accepted"], self.accepted.as_ref());
+        let accepted = codec.vote(fields, self.accepted_in, record)?;
+        let (fields, record) = (["tentative_in", "tentative"], self.tentative.as_ref());
+        let tentative = codec.vote(fields, self.tentative_in, record)?;
         let Some(installed) = &self.installed else {
-            if promised.is_some() || accepted.is_some() {
+            if promised.is_some() || accepted.is_some() || tentative.is_some() {
                 return Err(WireError::Missing { field: "installed" });
             }
             return Ok(Stored::Newcomer(id));
         };
         let installed = codec.record(installed)?;
-        if let Some((_, record)) = &accepted {
+        for (_, record) in accepted.iter().chain(&tentative) {
             record.check_follows(&installed)?;
         }
-        Ok(Stored::Known(Box::new(VoterState { id, installed, promised, accepted })))
+        let state = VoterState { id, installed, promised, accepted, tentative };
+        Ok(Stored::Known(Box::new(state)))
     }
 }
 
@@ -223,7 +233,8 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 }
 
 const MAGIC: &[u8; 8] = b"hrvoter\n";
-const VERSION: u32 = 1;
+/// 2 since votes are written down ahead: who read 1 would forget them.
+const VERSION: u32 = 2;
 const HEAD_BYTES: usize = 36;
-/// The longest copy: two records, and little else.
-pub(super) const COPY_BYTES_MAX: u64 = 2 * MESSAGE_BYTES_MAX as u64;
+/// The longest copy: three records, and little else.
+pub(super) const COPY_BYTES_MAX: u64 = 3 * MESSAGE_BYTES_MAX as u64;

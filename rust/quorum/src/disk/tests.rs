@@ -242,7 +242,7 @@ fn of_version(version: u32, body: &Body) -> Vec<u8> {
 fn what_a_later_release_wrote_is_neither_read_nor_taken_for_damage() {
     let body = Body { sequence: 1, ..Body::newcomer("c", VoterId(5)) };
     for beside in [None, Some(body.encode()), Some(b"bad".to_vec())] {
-        let copies = parse(&[Some(of_version(2, &body)), None, beside, None]);
+        let copies = parse(&[Some(of_version(3, &body)), None, beside, None]);
         assert!(matches!(judge(&copies), Err(Unusable::OtherRelease(_))));
     }
 }
@@ -261,8 +261,9 @@ fn after_an_error_nothing_is_saved_any_more() {
 
 fn state() -> VoterState {
     let promised = Some(Ballot { round: 3, proposer: 9 });
-    let accepted = promised.map(|ballot| (ballot, join(&both(), "a", 2)));
-    VoterState { id: VoterId(1), installed: both(), promised, accepted }
+    let accepted = Some((Ballot { round: 2, proposer: 9 }, join(&both(), "a", 2)));
+    let tentative = promised.map(|ballot| (ballot, join(&both(), "b", 2)));
+    VoterState { id: VoterId(1), installed: both(), promised, accepted, tentative }
 }
 
 fn open(directory: &Path) -> Result<(Disk, Stored), StartError> {
@@ -419,6 +420,8 @@ fn what_makes_no_sense_is_not_taken_although_it_is_whole() {
     check(&known.with(|it| it.installed = None), "installed is missing");
     check(&known.with(|it| it.accepted_in = None), "accepted_in is missing");
     check(&known.with(|it| it.accepted = it.installed.clone()), "the epoch is not the next one");
+    check(&known.with(|it| it.tentative = None), "tentative is missing");
+    check(&known.with(|it| it.tentative = it.installed.clone()), "the epoch is not the next one");
     let other_table = |it: &mut Body| it.installed.as_mut().unwrap().table ^= 1;
     check(&known.with(other_table), "place keys differently");
 }
@@ -458,14 +461,15 @@ proptest! {
     fn every_state_is_read_as_it_was_saved(
         installed in records(),
         promised in prop::option::of(ballots()),
-        vote in prop::option::of((ballots(), changes())),
+        votes in [prop::option::of((ballots(), changes())), prop::option::of((ballots(), changes()))],
     ) {
-        let accepted = vote.and_then(|(ballot, it)| Some((ballot, installed.next(&it).ok()?)));
+        let [accepted, tentative] =
+            votes.map(|vote| vote.and_then(|(ballot, it)| Some((ballot, installed.next(&it).ok()?))));
         let directory = tempfile::tempdir().unwrap();
         let (mut disk, stored) = open(directory.path()).unwrap();
         let Stored::Newcomer(id) = stored else { panic!("nothing was there") };
-        let state = VoterState { id, installed, promised, accepted };
-        disk.save(&VoterState { installed: first(), promised: None, accepted: None, ..state.clone() })?;
+        let state = VoterState { id, installed, promised, accepted, tentative };
+        disk.save(&VoterState::first(id, first()))?;
         disk.save(&state)?;
         drop(disk);
         prop_assert_eq!(open(directory.path()).unwrap().1, Stored::Known(Box::new(state)));

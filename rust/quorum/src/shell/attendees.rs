@@ -88,6 +88,14 @@ impl Attendees {
         }
     }
 
+    /// Everybody hears what may come.
+    pub(super) fn foretell(&mut self, record: &proto::Record) {
+        let numbers: Vec<u64> = self.by_number.keys().copied().collect();
+        for number in numbers {
+            self.say_in(number, attend_response::Message::Coming(record.clone()));
+        }
+    }
+
     pub(super) fn end_all(&mut self, status: &Status) {
         self.numbers.clear();
         for attendee in std::mem::take(&mut self.by_number).into_values() {
@@ -156,7 +164,7 @@ impl Shell {
         let writer = hello.writer.ok_or_else(|| Status::invalid_argument("no writer in Hello"))?;
         let writer = writer_in(&writer).map_err(|error| invalid(&error))?;
         let pod = &writer.pod;
-        if self.member.as_ref().is_some_and(|member| member.pod.id == *pod && !member.is_removed) {
+        if self.member.as_ref().is_some_and(|member| member.pod.id == *pod && !member.has_left) {
             self.attendees.contested.insert(pod.clone(), clock::now());
             return Err(Status::failed_precondition(format!(
                 "this very process is the member of pod {pod}: give the other one another quorum.pod"

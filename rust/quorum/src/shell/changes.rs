@@ -97,7 +97,7 @@ impl Shell {
         change: Change,
         reply: SyncSender<Result<Epoch, ChangeFailed>>,
     ) {
-        let takes_part = self.member.as_ref().is_some_and(|member| !member.is_removed);
+        let takes_part = self.member.as_ref().is_some_and(|member| !member.has_left);
         if takes_part {
             return self.wish(change, Asker::Thread(reply));
         }

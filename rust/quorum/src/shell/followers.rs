@@ -28,6 +28,18 @@ struct Follower {
     outbox: Outbox<Result<proto::FollowResponse, Status>>,
 }
 
+impl Follower {
+    /// Returns whether the conversation goes on: one that nobody reads ends.
+    fn say(&self, answer: proto::FollowResponse) -> bool {
+        let goes_on = self.outbox.offer(Ok(answer));
+        if !goes_on {
+            let reason = "the router does not read what it is told: it has to begin again";
+            self.outbox.end_with(Err(Status::resource_exhausted(reason)));
+        }
+        goes_on
+    }
+}
+
 impl Followers {
     /// The epoch that each was last sent, by name.
     pub(super) fn epochs(&self) -> BTreeMap<String, u64> {
@@ -79,17 +91,19 @@ impl Shell {
             let record = news.clone().filter(|_| follower.epoch != epoch);
             follower.epoch = epoch;
             let (voter_id, clock_ns) = (voter_id_out(id), clock::nanos(now));
-            let goes_on = follower.outbox.offer(Ok(proto::FollowResponse {
-                voter_id,
-                epoch,
-                record,
-                clock_ns,
-            }));
-            if !goes_on {
-                let reason = "the router does not read what it is told: it has to begin again";
-                follower.outbox.end_with(Err(Status::resource_exhausted(reason)));
-            }
-            goes_on
+            follower.say(proto::FollowResponse { voter_id, epoch, record, clock_ns, coming: None })
+        });
+    }
+
+    /// Every router and every member hears what the voter will vote for when others have stopped.
+    pub(super) fn foretell(&mut self, message: &proto::Record) {
+        let Some(id) = self.voter.as_ref().map(|part| part.id) else { return };
+        self.attendees.foretell(message);
+        let clock_ns = clock::nanos(clock::now());
+        self.followers.list.retain(|follower| {
+            let (voter_id, epoch) = (voter_id_out(id), follower.epoch);
+            let coming = Some(message.clone());
+            follower.say(proto::FollowResponse { voter_id, epoch, record: None, clock_ns, coming })
         });
     }
 }

@@ -242,7 +242,7 @@ impl Shell {
 
     /// The member that attends voters; a process without one follows them, as a router does.
     pub(super) fn member_attends(&self) -> Option<&MemberPart> {
-        self.member.as_ref().filter(|member| !member.is_removed)
+        self.member.as_ref().filter(|member| !member.has_left)
     }
 
     /// Begins all conversations again, in another part.
@@ -287,6 +287,9 @@ impl Shell {
                 if let Some(message) = answer.record {
                     self.read_record(number, &message);
                 }
+                if let Some(message) = answer.coming {
+                    self.make_ready(number, &message);
+                }
             }
         }
     }
@@ -310,6 +313,7 @@ impl Shell {
                 }
             }
             attend_response::Message::ChangeWanted(wanted) => self.change_wanted(number, wanted),
+            attend_response::Message::Coming(message) => self.make_ready(number, &message),
             message @ (attend_response::Message::Renewed(_)
             | attend_response::Message::Refused(_)
             | attend_response::Message::Heard(_)
@@ -368,6 +372,13 @@ impl Shell {
                 self.learn(&record);
             }
             Err(error) => self.distrust(number, error.to_string()),
+        }
+    }
+
+    /// A record may come: it is read, and its ring made, now that nobody waits for it.
+    fn make_ready(&mut self, number: u64, message: &proto::Record) {
+        if let Err(error) = self.codec.record(message) {
+            self.distrust(number, error.to_string());
         }
     }
 

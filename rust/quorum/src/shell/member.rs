@@ -28,8 +28,8 @@ pub(super) struct MemberPart {
     pub(super) may_join: bool,
     /// Whether a record has named this process.
     was_named: bool,
-    /// Whether the record stopped to have the pod: somebody removed it.
-    pub(super) is_removed: bool,
+    /// Whether it takes no part any more: the pod was removed, or has another process.
+    pub(super) has_left: bool,
     /// What keeps it from joining, as a sentence.
     pub(super) trouble: Option<String>,
     pub(super) member: Option<Member>,
@@ -49,7 +49,7 @@ impl MemberPart {
             check_ends,
             may_join: false,
             was_named: false,
-            is_removed: false,
+            has_left: false,
             trouble: None,
             member: None,
             sent: BTreeMap::new(),
@@ -190,7 +190,7 @@ impl Shell {
             }
             MemberAction::Installed(record) => {
                 self.shared.gate.forget_releases();
-                self.leave_if_removed(&record);
+                self.leave_if_superseded(&record);
             }
             MemberAction::Quiesce(record) => self.shared.gate.quiesce(&record),
             MemberAction::Made { change, epoch } => self.changes.made(&change, epoch, &self.links),
@@ -207,23 +207,33 @@ impl Shell {
         self.deliver();
     }
 
-    /// A pod that the record has no more was removed: its process must not join again by itself.
-    fn leave_if_removed(&mut self, record: &Record) {
+    /// The process of a pod that was removed, or has another process by now, must not join again by
+    /// itself. It follows the record from now on, as a router does.
+    fn leave_if_superseded(&mut self, record: &Record) {
         let Some(part) = &mut self.member else { return };
         part.was_named |= record.names(&part.writer());
-        let is_there = record.view().index_of(part.pod.id.as_str()).is_some();
+        let pod = &part.pod.id;
+        let is_replaced = record.writers().get(pod).is_some_and(|it| *it != part.incarnation);
+        let is_removed = record.view().index_of(pod.as_str()).is_none();
         // A process that was never named is on its way in.
-        if part.is_removed || is_there || !part.was_named {
+        if part.has_left || !part.was_named || !(is_replaced || is_removed) {
             return;
         }
-        part.is_removed = true;
-        part.trouble = Some(format!(
-            "pod {} was removed from the cluster: this process takes no part any more; start it again \
-             to join",
-            part.pod.id
-        ));
+        part.has_left = true;
+        part.trouble = Some(if is_removed {
+            format!(
+                "pod {pod} was removed from the cluster: this process takes no part any more; start \
+                 it again to join"
+            )
+        } else {
+            format!(
+                "another process of pod {pod} has taken the place of this one, which takes no part \
+                 any more: end it"
+            )
+        });
         self.with_member(|member, _, _| member.renounce());
-        self.changes.end_all("the pod of this process was removed", &self.links);
+        let reason = "the pod of this process was removed, or has another process";
+        self.changes.end_all(reason, &self.links);
         // What was said last is still on its way.
         self.links_again_at = Some(clock::now() + LAST_WORDS);
     }
@@ -231,7 +241,7 @@ impl Shell {
     /// Begins to take part, by this record or a later one, if nothing is in the way.
     pub(super) fn join(&mut self, record: &Record) {
         let Some(part) = &mut self.member else { return };
-        if !part.may_join || part.member.is_some() || part.is_removed {
+        if !part.may_join || part.member.is_some() || part.has_left {
             return;
         }
         let (lease, worst) = (record.parameters(), self.stalls.worst());
@@ -257,7 +267,7 @@ impl Shell {
 
     /// Lets the member go by a record that a voter has; returns whether it goes by records at all.
     pub(super) fn member_goes_by(&mut self, record: &Record) -> bool {
-        let part = self.member.as_ref().filter(|part| !part.is_removed);
+        let part = self.member.as_ref().filter(|part| !part.has_left);
         let Some((part, member)) = part.and_then(|part| Some((part, part.member.as_ref()?))) else {
             return false;
         };

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::mpsc as threads;
 use std::task::{Context, Poll, Waker};
 
-use hashroute_coordination::{Ballot, VoterState};
+use hashroute_coordination::{Ballot, Incarnation, Sequence, VoterState, Writer};
 use tokio::runtime::Runtime;
 use tokio_stream::Stream;
 use tonic::Code;
@@ -90,7 +90,7 @@ impl Trial {
     /// Voter 1 of a cluster whose writer is pod `a`.
     fn known() -> Self {
         let (id, installed) = (VoterId(1), join(&first(), "a", 1));
-        let state = VoterState { id, installed, promised: None, accepted: None };
+        let state = VoterState::first(id, installed);
         Self::new(Stored::Known(Box::new(state)))
     }
 
@@ -124,6 +124,12 @@ impl Trial {
         self.say(by, &ToVoter::Prepare { epoch, ballot, stop: Vec::new() });
     }
 
+    /// Asks for the vote for `record`, for which these have stopped.
+    fn accept(&mut self, by: &Attending, record: &Record, released: &[Writer]) {
+        let (ballot, released) = (Ballot { round: 1, proposer: 7 }, released.to_vec());
+        self.say(by, &ToVoter::Accept { ballot, record: record.clone(), released });
+    }
+
     /// The disk ends the save under way, and the loop hears of it.
     fn end_save(&mut self, result: io::Result<()>) {
         self.ends.send(result).unwrap();
@@ -146,6 +152,11 @@ fn heard(attending: &mut Attending) -> Vec<String> {
                 heard.push(format!("promised {}", it.ballot.unwrap().round));
             }
             Ok(Some(Heard::Heard(_))) => heard.push("heard".into()),
+            Ok(Some(Heard::Guarded(_))) => heard.push("guarded".into()),
+            Ok(Some(Heard::Accepted(_))) => heard.push("accepted".into()),
+            Ok(Some(Heard::Coming(it))) => {
+                heard.push(format!("coming {}", it.view.unwrap().epoch));
+            }
             Ok(Some(other)) => heard.push(format!("{other:?}")),
             Ok(None) => {}
             Err(status) => heard.push(format!("{:?}", status.code())),
@@ -155,12 +166,12 @@ fn heard(attending: &mut Attending) -> Vec<String> {
 }
 
 fn probe(trial: &mut Trial, by: &Attending) {
-    let writer = hashroute_coordination::Writer {
-        pod: pod("a"),
-        incarnation: hashroute_coordination::Incarnation(1),
-    };
-    let (epoch, sequence) = (first().epoch(), hashroute_coordination::Sequence(1));
-    trial.say(by, &ToVoter::Probe { epoch, writer, sequence });
+    let (epoch, sequence) = (first().epoch(), Sequence(1));
+    trial.say(by, &ToVoter::Probe { epoch, writer: writer(), sequence });
+}
+
+fn writer() -> Writer {
+    Writer { pod: pod("a"), incarnation: Incarnation(1) }
 }
 
 #[test]
@@ -175,6 +186,24 @@ fn a_promise_is_said_when_it_is_durable_and_what_needs_no_disk_does_not_wait() {
     assert_eq!(heard(&mut member), ["heard"]);
     trial.end_save(Ok(()));
     assert_eq!(heard(&mut member), ["promised 1"]);
+}
+
+#[test]
+fn a_vote_that_waits_for_a_writer_is_foretold_and_waits_for_the_disk_only_once() {
+    let mut trial = Trial::known();
+    let mut member = trial.attend();
+    // Half of what `a` owns goes to `b`, and the voter does not know yet how long `a` may write.
+    let next = join(&join(&first(), "a", 1), "b", 1);
+    trial.accept(&member, &next, &[]);
+    assert_eq!(trial.saves.recv().unwrap().tentative.unwrap().1, next);
+    assert_eq!(heard(&mut member), ["welcome", "coming 3"]);
+    trial.accept(&member, &next, &[writer()]);
+    assert_eq!(heard(&mut member), Vec::<String>::new(), "the vote is not durable yet");
+    trial.end_save(Ok(()));
+    assert_eq!(heard(&mut member), ["guarded", "accepted"]);
+    trial.accept(&member, &next, &[writer()]);
+    assert_eq!(heard(&mut member), ["accepted"]);
+    assert!(trial.saves.try_recv().is_err(), "nothing is written a second time");
 }
 
 #[test]

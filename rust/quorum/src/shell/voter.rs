@@ -102,7 +102,7 @@ impl VoterPart {
 
     /// The first record of a voter that had none.
     fn adopt(&mut self, record: Record) {
-        let state = VoterState { id: self.id, installed: record, promised: None, accepted: None };
+        let state = VoterState::first(self.id, record);
         self.place = Place::Adopting(Box::new(state.clone()));
         self.persist(state, Vec::new());
     }
@@ -162,10 +162,16 @@ impl Shell {
         let Some(part) = &mut self.voter else { return };
         let Place::Running(voter) = &mut part.place else { return };
         let before = voter.state().installed.epoch();
+        let expected = voter.state().tentative.as_ref().map(|(ballot, _)| *ballot);
         let actions = act(voter, clock::now());
-        let installed = &voter.state().installed;
-        let news = (installed.epoch() > before).then(|| installed.clone());
+        let state = voter.state();
+        let news = (state.installed.epoch() > before).then(|| state.installed.clone());
+        let coming = state.tentative.as_ref().filter(|(ballot, _)| Some(*ballot) != expected);
+        let coming = coming.map(|(_, record)| self.codec.record_out(record));
         self.carry_out_voter(actions);
+        if let Some(message) = coming {
+            self.foretell(&message);
+        }
         if let Some(record) = news {
             self.learn(&record);
             self.tell_followers(clock::now());
@@ -180,6 +186,12 @@ impl Shell {
                 VoterAction::Persist(state) => {
                     let Some(part) = &mut self.voter else { return };
                     part.persist(*state, actions.by_ref().collect());
+                }
+                VoterAction::AwaitDisk => {
+                    let waiting = self.voter.as_mut().and_then(|part| part.syncing.back_mut());
+                    if let Some(then) = waiting {
+                        then.extend(actions.by_ref());
+                    }
                 }
                 VoterAction::Send { to, message } => self.voter_says(&to, message),
             }

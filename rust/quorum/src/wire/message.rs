@@ -166,6 +166,7 @@ impl Codec {
             Response::Welcome(_) => return other("welcome"),
             Response::FromPeer(_) => return other("from_peer"),
             Response::ChangeWanted(_) => return other("change_wanted"),
+            Response::Coming(_) => return other("coming"),
         })
     }
 
@@ -266,7 +267,11 @@ impl Codec {
             Response::Promised(it) => FromVoter::Promised {
                 epoch: epoch_in("promised.epoch", it.epoch)?,
                 ballot: ballot("promised.ballot", it.ballot)?,
-                accepted: self.accepted(it.accepted_in, it.accepted.as_ref())?,
+                accepted: self.vote(
+                    ["accepted_in", "accepted"],
+                    it.accepted_in,
+                    it.accepted.as_ref(),
+                )?,
             },
             Response::Accepted(it) => FromVoter::Accepted {
                 epoch: epoch_in("accepted.epoch", it.epoch)?,
@@ -293,21 +298,23 @@ impl Codec {
             | Response::Lapsed(_)
             | Response::Welcome(_)
             | Response::FromPeer(_)
-            | Response::ChangeWanted(_) => self.from_voter(message)?,
+            | Response::ChangeWanted(_)
+            | Response::Coming(_) => self.from_voter(message)?,
         })
     }
 
-    /// What was accepted before, and in which ballot: both or neither.
-    pub(crate) fn accepted(
+    /// A record, and the ballot of the vote for it: both or neither. The fields are named like this.
+    pub(crate) fn vote(
         &mut self,
-        accepted_in: Option<proto::Ballot>,
+        [ballot_field, record_field]: [&'static str; 2],
+        ballot: Option<proto::Ballot>,
         record: Option<&proto::Record>,
     ) -> Result<Option<(Ballot, Record)>, WireError> {
-        match (accepted_in, record) {
+        match (ballot, record) {
             (None, None) => Ok(None),
             (Some(ballot), Some(record)) => Ok(Some((ballot_in(ballot), self.record(record)?))),
-            (None, Some(_)) => Err(missing("accepted_in")),
-            (Some(_), None) => Err(missing("accepted")),
+            (None, Some(_)) => Err(missing(ballot_field)),
+            (Some(_), None) => Err(missing(record_field)),
         }
     }
 

@@ -13,6 +13,7 @@ use hashroute_core::{
 
 use super::error::WireError;
 use super::limits::{CANDIDATES_MAX, GROUPS_MAX, NAME_BYTES_MAX, SLOTS_MAX};
+use super::terms::{terms_in, terms_out};
 use crate::proto;
 
 /// Writes a record of this cluster.
@@ -296,86 +297,4 @@ fn pod_in(message: &proto::Pod) -> Result<Pod, WireError> {
         state,
         addresses: Addresses { grpc: addresses.grpc, zmq: addresses.zmq },
     })
-}
-
-/// The different terms, ascending, and which of them each slot has.
-fn terms_out(terms: &[u64]) -> proto::SlotTerms {
-    let palette = palette(terms);
-    let width = index_bytes(palette.len());
-    let mut indices = vec![0; terms.len() * width];
-    if palette.len() <= FEW_TERMS {
-        for (place, term) in indices.iter_mut().zip(terms) {
-            *place = palette.iter().map(|other| u8::from(other < term)).sum();
-        }
-    } else {
-        for (place, term) in indices.chunks_exact_mut(width).zip(terms) {
-            let index = palette.partition_point(|other| other < term);
-            place.copy_from_slice(&index.to_le_bytes()[..width]);
-        }
-    }
-    proto::SlotTerms { terms: palette, indices }
-}
-
-/// The different terms, ascending.
-fn palette(terms: &[u64]) -> Vec<u64> {
-    let mut few: Vec<u64> = Vec::new();
-    for term in terms {
-        if !few.contains(term) {
-            few.push(*term);
-            if few.len() > FEW_TERMS {
-                few = terms.to_vec();
-                break;
-            }
-        }
-    }
-    few.sort_unstable();
-    few.dedup();
-    few
-}
-
-fn terms_in(message: &proto::SlotTerms, slots: u32) -> Result<Vec<u64>, WireError> {
-    let (palette, slots) = (&message.terms, slots as usize);
-    let palette = at_most("slot_terms.terms", palette, slots)?;
-    if palette.first() == Some(&0) || !palette.is_sorted_by(|one, other| one < other) {
-        let expected = "ascending from 1 or more";
-        let got = palette.first().copied().unwrap_or_default();
-        return Err(WireError::Number { field: "slot_terms.terms", got, expected });
-    }
-    let (field, bytes) = ("slot_terms.indices", message.indices.len());
-    let width = index_bytes(palette.len());
-    if bytes != slots * width {
-        let expected = "the bytes of one index for each slot";
-        return Err(WireError::Length { field, bytes, expected });
-    }
-    let term = |index: usize| {
-        palette.get(index).copied().ok_or_else(|| {
-            let got = u64::try_from(index).unwrap_or(u64::MAX);
-            WireError::Number { field, got, expected: "less than there are terms" }
-        })
-    };
-    let mut terms = Vec::with_capacity(slots);
-    if width == 1 {
-        for index in &message.indices {
-            terms.push(term(usize::from(*index))?);
-        }
-    } else {
-        for index in message.indices.chunks_exact(width) {
-            let index = index.iter().rev().fold(0, |index, byte| index << 8 | usize::from(*byte));
-            terms.push(term(index)?);
-        }
-    }
-    Ok(terms)
-}
-
-/// So many different terms are looked through one by one, which is quicker than a search: a record
-/// has few, and each slot is looked up in every change.
-const FEW_TERMS: usize = 16;
-
-/// How many bytes an index into so many terms takes.
-fn index_bytes(terms: usize) -> usize {
-    match terms {
-        0..=0x100 => 1,
-        0x101..=0x1_0000 => 2,
-        _ => 3,
-    }
 }

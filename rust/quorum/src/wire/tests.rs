@@ -293,12 +293,12 @@ fn what_no_record_may_hold_is_refused_with_the_reason() {
         "slot_terms.terms is 3: expected ascending from 1 or more",
     );
     check(
-        |it| terms(it).indices[7] = 2,
-        "slot_terms.indices is 2: expected less than there are terms",
+        |it| (terms(it).terms, terms(it).indices) = (vec![1, 2, 3], vec![0, 0xc0]),
+        "slot_terms.indices is 3: expected less than there are terms",
     );
     check(
-        |it| terms(it).indices.truncate(7),
-        "slot_terms.indices has 7 bytes: expected the bytes of one index for each slot",
+        |it| terms(it).indices.clear(),
+        "slot_terms.indices has 0 bytes: expected the bits of one index for each slot",
     );
 }
 
@@ -321,16 +321,26 @@ fn lists_and_names_have_their_bounds() {
 }
 
 #[test]
-fn an_index_takes_as_many_bytes_as_the_terms_need() {
-    for (slots, different, bytes) in
-        [(1_u32 << 9, 256_u64, 1), (1 << 9, 257, 2), (1 << 17, 65_536, 2), (1 << 17, 65_537, 3)]
-    {
+fn an_index_takes_as_many_bits_as_the_terms_need() {
+    for (slots, different, bits) in [
+        (2_u32, 1_u64, 1),
+        (1 << 9, 2, 1),
+        (1 << 9, 3, 2),
+        (1 << 9, 4, 2),
+        (1 << 9, 5, 4),
+        (1 << 9, 16, 4),
+        (1 << 9, 17, 8),
+        (1 << 9, 256, 8),
+        (1 << 9, 257, 16),
+        (1 << 17, 65_536, 16),
+        (1 << 17, 65_537, 24),
+    ] {
         let record =
             with_terms(slots, (0..u64::from(slots)).map(|it| 1 + it % different).collect());
         let message = codec().record_out(&record);
         let terms = message.slot_terms.as_ref().unwrap();
         assert_eq!(terms.terms.len() as u64, different);
-        assert_eq!(terms.indices.len(), slots as usize * bytes);
+        assert_eq!(terms.indices.len(), (slots as usize * bits).div_ceil(8));
         assert_eq!(codec().record(&over_the_wire(&message)), Ok(record));
     }
 }

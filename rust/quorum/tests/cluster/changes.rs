@@ -7,7 +7,8 @@ use hashroute_coordination::{Change, WriteRefusal};
 use hashroute_quorum::ChangeFailed;
 
 use crate::support::{
-    Host, PATIENCE, SLOW, await_shared, gateway, operator, pair_and_witness, pod, slot, slots, wait,
+    DEFAULT, Host, PATIENCE, SLOW, await_shared, found, gateway, operator, pair_and_witness, pod,
+    slot, slots, wait,
 };
 
 #[test]
@@ -123,6 +124,28 @@ fn a_removed_pod_stays_away_until_it_starts_again() {
     one.stop();
     one.start();
     await_shared(&one, &other);
+}
+
+#[test]
+fn a_process_whose_pod_has_another_one_leaves_it_alone_and_still_follows() {
+    let witness = Host::voter(DEFAULT, &[], None);
+    let spare = Host::voter(DEFAULT, &[&witness], None);
+    let other = Host::voter(DEFAULT, &[&witness, &spare], Some("pod-b"));
+    let voters = [&witness, &spare, &other];
+    found(&voters);
+    let first = Host::without_vote(DEFAULT, &voters, Some("pod-a"));
+    await_shared(&first, &other);
+    let second = Host::without_vote(DEFAULT, &voters, Some("pod-a"));
+    await_shared(&second, &other);
+    wait("the first process says so", || {
+        let warnings = first.node().snapshot().warnings;
+        warnings.iter().any(|warning| warning.contains("has taken the place of this one"))
+    });
+    let heavier = hashroute_core::Weight::new(2.0).unwrap();
+    let epoch = other.node().change(Change::Reweight(pod("pod-b"), heavier), PATIENCE).unwrap();
+    wait("the first process follows", || first.epoch() >= Some(epoch));
+    assert!(slots().all(|slot| first.admit(&slot).is_err()));
+    await_shared(&second, &other);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashroute_coordination::{
     Bug, Change, ClusterId, FromVoter, Incarnation, LeaseParameters, Member, MemberAction, Planted,
     Record, Refusal, ToPeer, ToVoter, Voter, VoterAction, VoterEntry, VoterId, VoterState,
-    WriteTag,
+    WriteTag, Writer,
 };
 use hashroute_core::{Epoch, Parameters, Pod, PodId, View};
 
@@ -17,6 +17,7 @@ use super::process::{Life, Machine, Place, Process};
 use super::{Bounds, Request};
 use crate::invariants::{Observed, Violation};
 use crate::number::number;
+use crate::world::vote_in;
 
 /// A cluster at one instant.
 #[derive(Clone)]
@@ -73,8 +74,7 @@ impl State {
         let planted = Planted(bounds.bug);
         let voters = (0..VOTERS).map(|index| {
             let id = VoterId(index as u128);
-            let state =
-                VoterState { id, installed: genesis.clone(), promised: None, accepted: None };
+            let state = VoterState::first(id, genesis.clone());
             Machine::Voter(Arc::new(Voter::with_planted(state, Duration::ZERO, planted)))
         });
         let newcomer = Machine::Newcomer(VoterId(VOTERS as u128));
@@ -214,7 +214,7 @@ impl State {
     fn tick(&mut self, place: Place) {
         match &self.processes[place].machine {
             Machine::Newcomer(_) => {}
-            Machine::Voter(_) => self.with_voter(place, Voter::tick),
+            Machine::Voter(_) => self.with_voter(place, &[], Voter::tick),
             Machine::Member(_) => {
                 self.with_member(place, |member, now, dice| member.tick(now, dice));
             }
@@ -249,7 +249,7 @@ impl State {
             Machine::Voter(voter) => {
                 let mut disk = voter.state().clone();
                 if planted.has(Bug::VoteForgotten) {
-                    (disk.promised, disk.accepted) = (None, None);
+                    disk = VoterState::first(disk.id, disk.installed);
                 }
                 Arc::make_mut(&mut self.observed).voter_starts(&disk);
                 Machine::Voter(Arc::new(Voter::with_planted(disk, now, planted)))
@@ -272,6 +272,7 @@ impl State {
     fn with_voter(
         &mut self,
         place: Place,
+        released: &[Writer],
         act: impl FnOnce(&mut Voter, Duration) -> Vec<VoterAction>,
     ) {
         let now = self.now;
@@ -282,8 +283,14 @@ impl State {
         let observed = Arc::make_mut(&mut self.observed);
         let mut sent = Vec::new();
         for action in actions {
+            if let Some(ballot) = vote_in(&action) {
+                observed.votes(now, &state, released);
+                observed.accepted(ballot, &state, &state);
+            }
             match action {
                 VoterAction::Persist(state) => observed.durable(&state),
+                // Here disks take no time.
+                VoterAction::AwaitDisk => {}
                 VoterAction::Send { to, message } => {
                     if let FromVoter::Renewed { writer, .. } = &message {
                         let until = now + PARAMETERS.ttl;
@@ -302,21 +309,16 @@ impl State {
         if let Machine::Newcomer(id) = self.processes[place].machine {
             return self.newcomer_hears(place, id, from, message);
         }
-        let vote = |state: &Self| match &state.processes[place].machine {
-            Machine::Voter(voter) => voter.state().accepted.as_ref().map(|(ballot, _)| *ballot),
-            Machine::Newcomer(_) | Machine::Member(_) => None,
+        let released = match message {
+            ToVoter::Accept { released, .. } => released.as_slice(),
+            ToVoter::Renew { .. }
+            | ToVoter::Probe { .. }
+            | ToVoter::Renounce { .. }
+            | ToVoter::Prepare { .. }
+            | ToVoter::Install { .. } => &[],
         };
-        let before = vote(self);
         let (from, heard) = (from.clone(), message.clone());
-        self.with_voter(place, |voter, now| voter.handle(now, from, heard));
-        if let (ToVoter::Accept { released, .. }, Machine::Voter(voter)) =
-            (message, &self.processes[place].machine)
-            && vote(self).is_some()
-            && vote(self) != before
-        {
-            let observed = Arc::make_mut(&mut self.observed);
-            observed.votes(self.now, voter.state(), released);
-        }
+        self.with_voter(place, released, |voter, now| voter.handle(now, from, heard));
     }
 
     /// A voter that nobody knew learns its first record from the first install that names it.
@@ -324,7 +326,7 @@ impl State {
         match message {
             ToVoter::Install { record } if record.has_voter(id) => {
                 let installed = record.clone();
-                let state = VoterState { id, installed, promised: None, accepted: None };
+                let state = VoterState::first(id, installed);
                 let planted = if self.bounds.bug == Some(Bug::NoQuietTimeForNewVoter) {
                     Planted(Some(Bug::NoQuietTime))
                 } else {

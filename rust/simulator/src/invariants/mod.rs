@@ -20,7 +20,7 @@ mod votes_and_grants;
 use std::fmt;
 use std::time::Duration;
 
-use hashroute_coordination::{Bug, Change, Record, Resource, VoterState, WriteTag, Writer};
+use hashroute_coordination::{Ballot, Bug, Change, Record, Resource, VoterState, WriteTag, Writer};
 use hashroute_core::Epoch;
 
 use crate::number::number;
@@ -169,11 +169,18 @@ impl Observed {
 
     /// A voter's state is on its disk.
     pub(crate) fn durable(&mut self, state: &VoterState) {
-        let violation = one_record::voted(&mut self.votes, &mut self.chosen, state);
-        self.note(violation);
         let violation = one_record::goes_by(&self.chosen, &state.installed);
         self.note(violation);
         let violation = nothing_forgotten::durable(&mut self.disks, state);
+        self.note(violation);
+    }
+
+    /// A voter in this state says that it accepted what was proposed in this ballot; its disk holds
+    /// `disk`.
+    pub(crate) fn accepted(&mut self, ballot: Ballot, state: &VoterState, disk: &VoterState) {
+        let violation = nothing_forgotten::said(&mut self.disks, ballot, disk);
+        self.note(violation);
+        let violation = one_record::voted(&mut self.votes, &mut self.chosen, ballot, [disk, state]);
         self.note(violation);
     }
 

@@ -25,24 +25,26 @@ impl Votes {
     }
 }
 
-/// A voter's vote is durable: does it make a record chosen, and may it?
+/// A voter says that it votes in this ballot, for what one of these states of it says: does it make a
+/// record chosen, and may it?
 pub(crate) fn voted(
     votes: &mut Votes,
     chosen: &mut Chosen,
-    state: &VoterState,
+    ballot: Ballot,
+    states: [&VoterState; 2],
 ) -> Option<Violation> {
-    let (ballot, record) = state.accepted.as_ref()?;
+    let (record, id) = states.iter().find_map(|state| Some((state.vote(ballot)?, state.id)))?;
     let epoch = record.epoch();
     let before = chosen.before(epoch)?;
     let (accepted, voters) =
-        votes.0.entry((epoch, *ballot)).or_insert_with(|| (record.clone(), Vec::new()));
+        votes.0.entry((epoch, ballot)).or_insert_with(|| (record.clone(), Vec::new()));
     if accepted != record {
         return broken(format!("two records in {ballot:?} of epoch {epoch}"));
     }
-    if !before.has_voter(state.id) || voters.contains(&state.id) {
+    if !before.has_voter(id) || voters.contains(&id) {
         return None;
     }
-    voters.push(state.id);
+    voters.push(id);
     if voters.len() < before.majority() {
         return None;
     }

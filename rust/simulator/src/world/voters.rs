@@ -65,7 +65,7 @@ impl World {
         let planted = if hasty { Planted(Some(Bug::NoQuietTime)) } else { self.planted };
         voter.newcomer = false;
         if self.planted.has(Bug::VoteForgotten) {
-            (disk.promised, disk.accepted) = (None, None);
+            disk = VoterState::first(disk.id, disk.installed);
         }
         self.observed.voter_starts(&disk);
         voter.running = Some(Voter::with_planted(disk, now, planted));
@@ -90,7 +90,7 @@ impl World {
                 && let Some(disk) = voter.disk.as_mut().filter(|_| index == survive)
                 && disk.installed == state.installed
             {
-                (disk.promised, disk.accepted) = (state.promised, None);
+                (disk.promised, disk.accepted, disk.tentative) = (state.promised, None, None);
             }
         }
     }
@@ -119,7 +119,7 @@ impl World {
             };
             if record.has_voter(id) {
                 let installed = record.clone();
-                process.disk = Some(VoterState { id, installed, promised: None, accepted: None });
+                process.disk = Some(VoterState::first(id, installed));
                 self.start(place);
             }
             return;
@@ -132,19 +132,16 @@ impl World {
             | ToVoter::Prepare { .. }
             | ToVoter::Install { .. } => Vec::new(),
         };
-        let before = self.vote_at(place).map(|(ballot, _)| *ballot);
-        self.with_voter(place, |voter, now| voter.handle(now, from, message));
-        let voted = self.vote_at(place).filter(|(ballot, _)| before != Some(**ballot));
-        if let Some(state) = voted.map(|(_, state)| state.clone()) {
+        let mut voted = None;
+        self.with_voter(place, |voter, now| {
+            let actions = voter.handle(now, from, message);
+            let votes = actions.iter().any(|action| vote_in(action).is_some());
+            voted = votes.then(|| voter.state().clone());
+            actions
+        });
+        if let Some(state) = voted {
             self.observed.votes(self.now, &state, &released);
         }
-    }
-
-    /// The vote of the voter that runs here, if it has voted for the next epoch.
-    fn vote_at(&self, place: Place) -> Option<(&Ballot, &VoterState)> {
-        let Role::Voter(process) = &self.processes[place].role else { return None };
-        let state = process.running.as_ref()?.state();
-        state.accepted.as_ref().map(|(ballot, _)| (ballot, state))
     }
 
     /// A voter that knows nothing tells who asks it to send what there is to know.
@@ -170,8 +167,17 @@ impl World {
                     process.syncing.push_back(Syncing { state: *state, then });
                     self.sync(place);
                 }
+                VoterAction::AwaitDisk => {
+                    let hasty = self.planted.has(Bug::VoteBeforeDisk);
+                    let Role::Voter(process) = &mut self.processes[place].role else { return };
+                    let waiting = process.syncing.back_mut().filter(|_| !hasty);
+                    if let Some(Syncing { then, .. }) = waiting {
+                        then.extend(actions.by_ref());
+                    }
+                }
                 VoterAction::Send { to, message } => {
                     self.observe_grant(place, &message);
+                    self.observe_vote(place, &message);
                     self.voter_says(place, &to, message);
                 }
             }
@@ -185,6 +191,14 @@ impl World {
         let Some(running) = &voter.running else { return };
         let until = process.clock.when(voter.dated + self.plan.parameters.ttl);
         self.observed.granted(running.state(), writer, until);
+    }
+
+    fn observe_vote(&mut self, place: Place, message: &FromVoter) {
+        let FromVoter::Accepted { ballot, .. } = message else { return };
+        let Role::Voter(voter) = &self.processes[place].role else { return };
+        if let (Some(running), Some(disk)) = (&voter.running, &voter.disk) {
+            self.observed.accepted(*ballot, running.state(), disk);
+        }
     }
 
     /// Begins to make durable what waits for it, unless the disk is at work: one sync takes all
@@ -223,7 +237,7 @@ impl World {
         let installed = self.observed.genesis().clone();
         let forgets = self.planted.has(Bug::LostDiskVotes);
         let Role::Voter(voter) = &mut self.processes[place].role else { return };
-        let blank = VoterState { id: voter.id, installed, promised: None, accepted: None };
+        let blank = VoterState::first(voter.id, installed);
         voter.disk = forgets.then_some(blank);
         voter.lost = !forgets;
         if forgets {
@@ -274,8 +288,19 @@ impl World {
         let Some(running) = &voter.running else {
             return format!("voter-{name}: not running");
         };
-        let VoterState { installed, promised, accepted, .. } = running.state();
+        let VoterState { installed, promised, accepted, tentative, .. } = running.state();
         let epoch: Epoch = installed.epoch();
-        format!("voter-{name}: epoch {epoch}, promised {promised:?}, accepted {accepted:?}")
+        format!(
+            "voter-{name}: epoch {epoch}, promised {promised:?}, accepted {accepted:?}, tentative \
+             {tentative:?}"
+        )
+    }
+}
+
+/// The ballot, if this is to say that a voter votes.
+pub(crate) fn vote_in(action: &VoterAction) -> Option<Ballot> {
+    match action {
+        VoterAction::Send { message: FromVoter::Accepted { ballot, .. }, .. } => Some(*ballot),
+        VoterAction::Send { .. } | VoterAction::Persist(_) | VoterAction::AwaitDisk => None,
     }
 }

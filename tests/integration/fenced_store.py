@@ -9,6 +9,7 @@ import socketserver
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import hashroute
@@ -57,9 +58,11 @@ class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        for line in self.rfile:
-            is_taken = self.server.store.take(*json.loads(line))
-            self.wfile.write(b"taken\n" if is_taken else b"fenced\n")
+        # A pod that is killed may have left without reading its answer.
+        with suppress(ConnectionResetError):
+            for line in self.rfile:
+                is_taken = self.server.store.take(*json.loads(line))
+                self.wfile.write(b"taken\n" if is_taken else b"fenced\n")
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -115,7 +118,7 @@ class Load:
         self.acknowledged = {}
         self.failed = {}
         self._changed = threading.Condition()
-        self._threads = threads
+        self.threads = threads
 
     def _run(self):
         while not self._stop.is_set():
@@ -142,7 +145,7 @@ class Load:
             assert self._changed.wait_for(lambda: written() >= before + count, SECONDS_MAX)
 
     def __enter__(self):
-        self._runs = [self._pool.submit(self._run) for _ in range(self._threads)]
+        self._runs = [self._pool.submit(self._run) for _ in range(self.threads)]
         return self
 
     def __exit__(self, *_):

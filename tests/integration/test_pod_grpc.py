@@ -138,7 +138,9 @@ def test_the_owner_is_killed_and_its_writes_go_on_elsewhere(channel, router, pod
     # What was at the dead pod may have been carried out, and its callers were told so.
     outcomes = [dict(error.trailing_metadata()) for error in load.failed.values()]
     assert {outcome["x-hashroute-outcome"] for outcome in outcomes} <= {"unknown"}
-    assert len(load.failed) <= 4, [error.details() for error in load.failed.values()]
+    # The write that each thread had there, and the next one, if it began before gRPC saw the
+    # connection end: gRPC does not tell whether that left.
+    assert len(load.failed) <= 2 * load.threads, [e.details() for e in load.failed.values()]
     check(store, load.acknowledged, unknown=load.failed)
 
 

@@ -91,7 +91,8 @@ def test_the_owner_is_killed_and_its_writes_go_on_elsewhere(client, router, pods
         pods["pod-a"].kill()
         load.until_written(20, by="pod-b")
     assert {error.outcome for error in load.failed.values()} <= {"unknown"}
-    assert len(load.failed) <= 4
+    # The write that each thread had there, and the next one, if it left before the loss was seen.
+    assert len(load.failed) <= 2 * load.threads
     check(store, load.acknowledged, unknown=load.failed)
 
 

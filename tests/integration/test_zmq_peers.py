@@ -41,7 +41,9 @@ def test_a_correlating_req_client_gets_its_own_replies():
 
 def test_a_dealer_with_ids_of_its_own_gets_them_back():
     ring = Ring(NAMES)
-    with relay(pods()) as sidecar, client(sidecar, zmq.DEALER) as peer:
+    # All are under way at one time, and none of them is to spill.
+    load = {"floor": len(KEYS)}
+    with relay(pods(), load=load) as sidecar, client(sidecar, zmq.DEALER) as peer:
         for number, key in enumerate(KEYS):
             peer.send_multipart([b"trace", b"id-%d" % number, b"", key, b"body"])
         replies = [peer.recv_multipart() for _ in KEYS]

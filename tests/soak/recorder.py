@@ -2,12 +2,14 @@
 
 A program: ``python -m tests.soak.recorder CONFIG LOG [TIMELINE]``. It follows the record as a
 router does, and writes ``{"term", "resource", "owner"}`` down whenever a slot has a term that was
-not seen before. If TIMELINE is given, it keeps that (:mod:`tests.soak.timeline`).
+not seen before. If TIMELINE is given, it keeps that (:mod:`tests.soak.timeline`). It gives way to
+those whom it watches: it has no real-time priority, and a low one otherwise.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,10 +20,15 @@ from hashroute.config.settings import node_settings_of
 
 from tests.soak import timeline
 
+NICE = 10
+"""A tenth of what another process gets: enough to see every record also beside busy processes."""
+
 
 def main(config: str, log: str, own: str | None = None) -> None:
     """Follows until it is ended."""
-    node = _hashroute.Node(json.dumps(node_settings_of(load(Path(config)))))
+    os.nice(NICE)
+    settings = {**node_settings_of(load(Path(config))), "priority": "ordinary"}
+    node = _hashroute.Node(json.dumps(settings))
     if own is not None:
         timeline.keep(node.snapshot, Path(own))
     seen: np.ndarray | None = None

@@ -50,6 +50,9 @@ class _Handler(socketserver.StreamRequestHandler):
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    # A pod that has just started connects on all its threads at once. A connection that found no
+    # room would be made a second later, and a release waits for writes under way.
+    request_queue_size = 128
 
 
 def main(address: str, log: str) -> None:

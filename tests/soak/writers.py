@@ -33,7 +33,8 @@ def write(client: Client, log: Log, kind: str, keys: list[str], over: threading.
 def main(path: str, count: str, *kinds: str) -> None:
     """Writes until it is told to end."""
     over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    # Blocked in every thread, and waited for: whichever thread it came to would take it otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     keys = [f"key-{number}" for number in range(int(count))]
     with (
         Path(path).open("a", buffering=1, encoding="utf-8") as stream,
@@ -56,7 +57,8 @@ def main(path: str, count: str, *kinds: str) -> None:
         for thread in threads:
             thread.start()
         print("ready", flush=True)
-        over.wait()
+        signal.sigwait({signal.SIGTERM})
+        over.set()
         for thread in threads:
             thread.join()
         log.finish()

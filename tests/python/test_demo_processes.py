@@ -167,8 +167,9 @@ def test_a_tethered_program_ends_when_its_parent_is_killed():
         try:
             assert parent.stdout is not None
             pid = int(parent.stdout.readline())
-            # It is tethered once it has become the program.
-            until(lambda: b"tether" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+            # It is tethered once it has become the program; on its way there it has no words.
+            words = pathlib.Path(f"/proc/{pid}/cmdline")
+            until(lambda: (said := words.read_bytes()) and b"tether" not in said)
         finally:
             parent.kill()
     until(lambda: not is_running(pid))

@@ -70,7 +70,7 @@ impl World {
 
     /// Whether another member that runs reaches a majority of the voters. After a replacement only
     /// those that saw it do, until the operator has written the new address into every file; no
-    /// operator does so here.
+    /// operator does so here. A voter whose disk is gone is reached by nobody.
     fn others_know_voters(&self, member: Place) -> bool {
         let latest = self.observed.latest();
         let others = self.processes.iter().enumerate().filter(|(place, _)| *place != member);
@@ -78,8 +78,13 @@ impl World {
             Role::Member(other) => other.running.as_ref(),
             Role::Voter(_) => None,
         });
+        let votes = |id| match self.place_of_voter(id).map(|place| &self.processes[place].role) {
+            Some(Role::Voter(voter)) => voter.running.is_some(),
+            Some(Role::Member(_)) | None => false,
+        };
+        let voters = || latest.voters().iter().filter(|entry| votes(entry.id));
         running.any(|other| {
-            let known = latest.voters().iter().filter(|entry| other.record().has_voter(entry.id));
+            let known = voters().filter(|entry| other.record().has_voter(entry.id));
             known.count() >= latest.majority()
         })
     }

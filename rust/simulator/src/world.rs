@@ -25,7 +25,7 @@ pub(crate) use clients::Effect;
 use event::Event;
 use members::MemberProcess;
 use voters::VoterProcess;
-pub(crate) use voters::vote_in;
+pub(crate) use voters::{released_in, vote_in};
 
 /// Which process: voters first, then members, then voters that came later.
 pub(crate) type Place = usize;

@@ -17,7 +17,7 @@ use super::process::{Life, Machine, Place, Process};
 use super::{Bounds, Request};
 use crate::invariants::{Observed, Violation};
 use crate::number::number;
-use crate::world::vote_in;
+use crate::world::{released_in, vote_in};
 
 /// A cluster at one instant.
 #[derive(Clone)]
@@ -309,16 +309,8 @@ impl State {
         if let Machine::Newcomer(id) = self.processes[place].machine {
             return self.newcomer_hears(place, id, from, message);
         }
-        let released = match message {
-            ToVoter::Accept { released, .. } => released.as_slice(),
-            ToVoter::Renew { .. }
-            | ToVoter::Probe { .. }
-            | ToVoter::Renounce { .. }
-            | ToVoter::Prepare { .. }
-            | ToVoter::Install { .. } => &[],
-        };
         let (from, heard) = (from.clone(), message.clone());
-        self.with_voter(place, released, |voter, now| voter.handle(now, from, heard));
+        self.with_voter(place, released_in(message), |voter, now| voter.handle(now, from, heard));
     }
 
     /// A voter that nobody knew learns its first record from the first install that names it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashroute_coordination::{
     Ballot, Bug, FromVoter, Planted, Refusal, ToVoter, Voter, VoterAction, VoterId, VoterState,
+    Writer,
 };
 use hashroute_core::{Epoch, PodId};
 
@@ -124,14 +125,7 @@ impl World {
             }
             return;
         }
-        let released = match &message {
-            ToVoter::Accept { released, .. } => released.clone(),
-            ToVoter::Renew { .. }
-            | ToVoter::Probe { .. }
-            | ToVoter::Renounce { .. }
-            | ToVoter::Prepare { .. }
-            | ToVoter::Install { .. } => Vec::new(),
-        };
+        let released = released_in(&message).to_vec();
         let mut voted = None;
         self.with_voter(place, |voter, now| {
             let actions = voter.handle(now, from, message);
@@ -294,6 +288,18 @@ impl World {
             "voter-{name}: epoch {epoch}, promised {promised:?}, accepted {accepted:?}, tentative \
              {tentative:?}"
         )
+    }
+}
+
+/// The writers whose releases the message counts on.
+pub(crate) fn released_in(message: &ToVoter) -> &[Writer] {
+    match message {
+        ToVoter::Accept { released, .. } => released,
+        ToVoter::Renew { .. }
+        | ToVoter::Probe { .. }
+        | ToVoter::Renounce { .. }
+        | ToVoter::Prepare { .. }
+        | ToVoter::Install { .. } => &[],
     }
 }
 

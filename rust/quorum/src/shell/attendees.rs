@@ -80,19 +80,19 @@ impl Attendees {
 
     /// The voter has its first record.
     pub(super) fn welcome(&mut self, id: VoterId, record: &proto::Record) {
-        let numbers: Vec<u64> = self.by_number.keys().copied().collect();
-        for number in numbers {
-            let welcome =
-                proto::Welcome { voter_id: voter_id_out(id), record: Some(record.clone()) };
-            self.say_in(number, attend_response::Message::Welcome(welcome));
-        }
+        let welcome = proto::Welcome { voter_id: voter_id_out(id), record: Some(record.clone()) };
+        self.say_to_all(&attend_response::Message::Welcome(welcome));
     }
 
     /// Everybody hears what may come.
     pub(super) fn foretell(&mut self, record: &proto::Record) {
+        self.say_to_all(&attend_response::Message::Coming(record.clone()));
+    }
+
+    fn say_to_all(&mut self, message: &attend_response::Message) {
         let numbers: Vec<u64> = self.by_number.keys().copied().collect();
         for number in numbers {
-            self.say_in(number, attend_response::Message::Coming(record.clone()));
+            self.say_in(number, message.clone());
         }
     }
 

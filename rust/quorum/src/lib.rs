@@ -6,6 +6,8 @@
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
 #![deny(unsafe_code)]
 
+mod attendees;
+mod calls;
 mod clock;
 mod dice;
 mod disk;
@@ -20,6 +22,7 @@ pub mod fuzzing;
 mod guard;
 mod incoming;
 mod link;
+mod links;
 mod node;
 mod operator;
 mod outbox;

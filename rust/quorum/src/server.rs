@@ -16,7 +16,7 @@ use crate::proto::quorum_server::{Quorum, QuorumServer};
 use crate::settings::TlsSettings;
 use crate::shell::Event;
 use crate::transport;
-use crate::wire::MESSAGE_BYTES_MAX;
+use crate::wire::{MESSAGE_BYTES_MAX, WireError};
 
 /// What a caller of Attend gets when its Hello was accepted.
 #[derive(Debug)]
@@ -166,6 +166,37 @@ async fn listen(
             return;
         }
     }
+}
+
+/// Whether the caller speaks the contract that this process does.
+pub(crate) fn check_version(version: i32) -> Result<(), Status> {
+    if version == i32::from(proto::Version::Version1) {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "this process speaks version 1 of the quorum's contract, and the caller version {version}: \
+         run the same release of hashroute on both"
+    )))
+}
+
+/// Whether the caller means the cluster of this process, `own`.
+pub(crate) fn check_cluster(own: &str, cluster: &str) -> Result<(), Status> {
+    if cluster == own {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "this process belongs to cluster {own:?}, and the caller to {cluster:?}: one of them has \
+         the wrong address, or quorum.cluster"
+    )))
+}
+
+/// What no message may hold.
+pub(crate) fn invalid(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+pub(crate) fn no_voter() -> Status {
+    Status::failed_precondition("this process does not vote: ask one that has quorum.listen")
 }
 
 fn ending() -> Status {

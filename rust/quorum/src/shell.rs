@@ -1,18 +1,18 @@
 //! The loop that keeps the lease: it tells the state machines what happened and what time it is,
 //! and carries out what they ask for.
 
-mod attendees;
 mod changes;
 mod followers;
-mod links;
 mod member;
+mod members;
 mod stopping;
 mod voter;
+mod voters;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hashroute_coordination::{Change, FromVoter, Record, ToPeer, ToVoter, VoterId};
@@ -21,11 +21,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tonic::Status;
 
+use crate::attendees::Attendees;
 use crate::clock;
 use crate::dice::Dice;
 use crate::error::{ChangeFailed, StartError};
 use crate::figures::Figures;
 use crate::link::News;
+use crate::links::{Links, Own};
 use crate::proto;
 use crate::server::{Answers, Attending};
 use crate::settings::NodeSettings;
@@ -33,11 +35,9 @@ use crate::shared::Shared;
 use crate::stalls::{self, Stalls};
 use crate::wire::{Codec, cluster_id_out, voter_id_out};
 
-use attendees::Attendees;
 use changes::Changes;
 pub(crate) use changes::{read_response, response};
 use followers::Followers;
-use links::{Links, router_name};
 use member::MemberPart;
 use stopping::Stopping;
 pub(crate) use voter::VoterPart;
@@ -89,7 +89,6 @@ pub(crate) struct Shell {
     /// Where others reach this process; empty if it does not vote.
     address: String,
     shared: Arc<Shared>,
-    events: mpsc::Sender<Event>,
     codec: Codec,
     dice: Dice,
     voter: Option<VoterPart>,
@@ -133,9 +132,14 @@ impl Shell {
         let pod = pod.and_then(|pod| settings.view.pod(settings.view.index_of(pod)?));
         let member = pod.map(|pod| MemberPart::new(pod.clone(), &mut dice, check_ends));
         let is_realtime = matches!(priority, Ok(true));
+        let own = Own {
+            voter: voter.as_ref().map(|part| part.id),
+            address: address.clone(),
+            attends: member.as_ref().map(MemberPart::writer),
+        };
         let mut shell = Self {
             codec: Codec::new(settings.cluster.clone()),
-            links: Links::new(),
+            links: Links::new(own, &settings, &shared, events),
             attendees: Attendees::default(),
             followers: Followers::default(),
             changes: Changes::default(),
@@ -150,7 +154,6 @@ impl Shell {
             settings,
             address,
             shared,
-            events,
             dice,
             voter,
             member,
@@ -305,22 +308,23 @@ impl Shell {
 
     /// The figures of this moment, for any thread to make a snapshot of.
     fn figures(&self) -> Figures {
-        let now = clock::now();
+        let (now, record) = (clock::now(), self.shared.record());
+        let own = self.voter.as_ref().and_then(VoterPart::record).map(Record::epoch);
         Figures {
             engine: "embedded",
             cluster: self.settings.cluster.clone(),
-            record: self.shared.record(),
             installed: ago(self.shared.installed(), now),
             lease: self.settings.lease.into(),
             is_stale: self.shared.is_stale(),
-            voters: self.link_figures(now),
+            voters: self.links.figures(record.as_ref(), own, now),
             voter: self.voter_figures(),
             member: self.member_figures(now),
             stalls: self.stalls.figures(),
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),
-            troubles: self.link_troubles(),
-            follows_as: self.member_attends().is_none().then(router_name),
+            troubles: self.troubles(),
+            follows_as: self.links.follows_as(),
+            record,
         }
     }
 

@@ -8,14 +8,14 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::error::ChangeFailed;
+use crate::links::Links;
 use crate::proto;
 use crate::proto::make_change_response::Result as Made;
 use crate::proto::quorum_client::QuorumClient;
 use crate::proto::{attend_request, attend_response};
+use crate::server::{check_cluster, check_version, invalid};
 use crate::wire;
 
-use super::links::Links;
-use super::voter::invalid;
 use super::{Reply, Shell};
 
 /// Who waits for what.
@@ -148,8 +148,8 @@ impl Shell {
         &mut self,
         request: &proto::MakeChangeRequest,
     ) -> Result<(proto::RecordChange, Change), Status> {
-        self.check_version(request.version)?;
-        self.check_cluster(&request.cluster)?;
+        check_version(request.version)?;
+        check_cluster(self.codec.cluster(), &request.cluster)?;
         let record = self.voter_record().or_else(|| self.shared.record()).ok_or_else(|| {
             Status::failed_precondition(
                 "the cluster has no record yet: found it with `hashroute quorum init`",

@@ -8,11 +8,10 @@ use crate::clock;
 use crate::link::WAITING_MOST;
 use crate::outbox::{Outbox, outbox};
 use crate::proto;
-use crate::server::Answers;
+use crate::server::{Answers, check_cluster, check_version, no_voter};
 use crate::wire::{NAME_BYTES_MAX, voter_id_out};
 
 use super::Shell;
-use super::voter::no_voter;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -58,8 +57,8 @@ impl Shell {
         &mut self,
         request: proto::FollowRequest,
     ) -> Result<Answers<proto::FollowResponse>, Status> {
-        self.check_version(request.version)?;
-        self.check_cluster(&request.cluster)?;
+        check_version(request.version)?;
+        check_cluster(self.codec.cluster(), &request.cluster)?;
         let part = self.voter.as_ref().ok_or_else(no_voter)?;
         if let Some(trouble) = part.trouble() {
             let reason = format!("the voter's disk failed ({trouble}): ask another voter");

@@ -1,13 +1,13 @@
 //! The member of this process: what it does is carried out here.
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hashroute_coordination::{
     FromVoter, Incarnation, Member, MemberAction, Planted, Record, Refusal, Sequence, ToPeer,
     ToVoter, VoterId, Writer,
 };
-use hashroute_core::{Epoch, Pod, PodId};
+use hashroute_core::{Pod, PodId};
 
+use crate::calls::Calls;
 use crate::clock;
 use crate::dice::Dice;
 use crate::figures::MemberFigures;
@@ -33,8 +33,7 @@ pub(super) struct MemberPart {
     /// What keeps it from joining, as a sentence.
     pub(super) trouble: Option<String>,
     pub(super) member: Option<Member>,
-    /// When the last calls were sent.
-    sent: BTreeMap<Sequence, Duration>,
+    calls: Calls,
     lease_since: Option<Duration>,
     margins: Window,
     renewals: Window,
@@ -52,7 +51,7 @@ impl MemberPart {
             has_left: false,
             trouble: None,
             member: None,
-            sent: BTreeMap::new(),
+            calls: Calls::default(),
             lease_since: None,
             margins: Window::default(),
             renewals: Window::default(),
@@ -66,35 +65,7 @@ impl MemberPart {
 
     /// When the call that this answers was sent.
     pub(super) fn sent(&self, answer: &FromVoter) -> Option<Duration> {
-        match answer {
-            FromVoter::Renewed { writer, sequence, .. }
-            | FromVoter::Heard { writer, sequence, .. }
-            | FromVoter::Refused { writer, sequence, .. }
-                if *writer == self.writer() =>
-            {
-                self.sent.get(sequence).copied()
-            }
-            FromVoter::Renewed { .. }
-            | FromVoter::Heard { .. }
-            | FromVoter::Refused { .. }
-            | FromVoter::Lapsed { .. }
-            | FromVoter::Promised { .. }
-            | FromVoter::Accepted { .. }
-            | FromVoter::Guarded { .. }
-            | FromVoter::Outbid { .. }
-            | FromVoter::Decided { .. }
-            | FromVoter::Missing { .. } => None,
-        }
-    }
-
-    fn note_sent(&mut self, message: &ToVoter, now: Duration) {
-        let (ToVoter::Renew { sequence, .. } | ToVoter::Probe { sequence, .. }) = message else {
-            return;
-        };
-        self.sent.entry(*sequence).or_insert(now);
-        if self.sent.len() > SENT_MOST {
-            self.sent.pop_first();
-        }
+        self.calls.sent(&self.writer(), answer)
     }
 
     /// Notes what became of the lease. `end` is when it ended by what was known before.
@@ -171,7 +142,7 @@ impl Shell {
         let Some(part) = &mut self.member else { return };
         match action {
             MemberAction::ToVoter(to, message) => {
-                part.note_sent(&message, now);
+                part.calls.note(&message, now);
                 if self.voter.as_ref().is_some_and(|voter| voter.id == to) {
                     self.mail.push_back(Mail::ToVoter(part.pod.id.clone(), message));
                 } else {
@@ -185,7 +156,7 @@ impl Shell {
                     proto::ToPeer { pod: to.to_string(), message: Some(content.clone()) };
                 self.links.say_to_all(&attend_request::Message::ToPeer(passed_on));
                 if self.voter.is_some() {
-                    self.say_from_peer(&from, &to, content);
+                    self.attendees.say_from_peer(&from, &to, content);
                 }
             }
             MemberAction::Installed(record) => {
@@ -234,6 +205,7 @@ impl Shell {
         self.with_member(|member, _, _| member.renounce());
         let reason = "the pod of this process was removed, or has another process";
         self.changes.end_all(reason, &self.links);
+        self.links.attend_no_more();
         // What was said last is still on its way.
         self.links_again_at = Some(clock::now() + LAST_WORDS);
     }
@@ -298,26 +270,5 @@ impl Shell {
     }
 }
 
-/// The epoch of the record that a voter went by when it said this, if it says.
-pub(super) fn epoch_of(message: &FromVoter) -> Option<Epoch> {
-    match message {
-        FromVoter::Renewed { epoch, .. }
-        | FromVoter::Lapsed { epoch, .. }
-        | FromVoter::Missing { epoch } => Some(*epoch),
-        FromVoter::Heard { newer: Some(record), .. }
-        | FromVoter::Refused { refusal: Refusal::Behind(record), .. }
-        | FromVoter::Decided { record } => Some(record.epoch()),
-        FromVoter::Heard { newer: None, .. }
-        | FromVoter::Refused { .. }
-        | FromVoter::Promised { .. }
-        | FromVoter::Accepted { .. }
-        | FromVoter::Guarded { .. }
-        | FromVoter::Outbid { .. } => None,
-    }
-}
-
 /// For so long a process that was removed still says what it had to say.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// So many calls are remembered until they are answered.
-const SENT_MOST: usize = 64;

@@ -29,11 +29,6 @@ impl Stopping {
             Phase::Waiting { until } | Phase::HungUp { until } => until,
         }
     }
-
-    /// Whether nothing more is said.
-    pub(super) fn has_hung_up(&self) -> bool {
-        matches!(self.phase, Phase::HungUp { .. })
-    }
 }
 
 impl Shell {

@@ -14,6 +14,7 @@ use crate::disk::Stored;
 use crate::disk_thread::DiskThread;
 use crate::figures::VoterFigures;
 use crate::proto;
+use crate::server::{check_cluster, check_version, invalid, no_voter};
 use crate::window::Window;
 use crate::wire;
 
@@ -296,11 +297,11 @@ impl Shell {
     }
 
     fn check_founding(&mut self, request: proto::FoundRequest) -> Result<Record, Status> {
-        self.check_version(request.version)?;
+        check_version(request.version)?;
         let Some(message) = request.record else {
             return Err(Status::invalid_argument("the founding has no record"));
         };
-        self.check_cluster(&message.cluster)?;
+        check_cluster(self.codec.cluster(), &message.cluster)?;
         let record = self.codec.record(&message).map_err(|error| invalid(&error))?;
         let first = proto::Record { cluster_id: Vec::new(), ..message };
         if wire::cluster_id(&self.settings.cluster, &first) != record.cluster() {
@@ -365,15 +366,6 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::Renounced => "renounced",
         Refusal::NotAVoter => "not-a-voter",
     }
-}
-
-/// What no message may hold.
-pub(super) fn invalid(error: &wire::WireError) -> Status {
-    Status::invalid_argument(error.to_string())
-}
-
-pub(super) fn no_voter() -> Status {
-    Status::failed_precondition("this process does not vote: ask one that has quorum.listen")
 }
 
 /// States on their way to the disk. While there are so many, what members say is as good as lost.

@@ -16,6 +16,7 @@ mod planted;
 mod proposer;
 mod record;
 mod register;
+mod reports;
 #[cfg(test)]
 mod testing;
 mod voter;

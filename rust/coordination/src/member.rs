@@ -16,6 +16,7 @@ use crate::message::{Ballot, FromVoter, Refusal, ToPeer, ToVoter};
 use crate::planted::{Bug, Planted};
 use crate::proposer::Proposer;
 use crate::record::{Incarnation, Record, Resource, VoterId, Writer};
+use crate::reports::Reports;
 
 /// What a member asks its shell to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +55,7 @@ pub struct Member {
     lease: LeaseHolder,
     guard: Guard,
     proposer: Proposer,
-    /// What each voter last said of leases that have run out.
-    reports: Vec<Report>,
+    reports: Reports,
     /// Whether a voter has voted for a record after this one.
     accepted_elsewhere: bool,
     /// The writer that a majority of voters last reported as lapsed.
@@ -79,14 +79,6 @@ pub struct Member {
     ticked_at: Duration,
     failures: u32,
     planted: Planted,
-}
-
-/// What a voter said, and when that was heard.
-#[derive(Clone, Debug, Hash)]
-struct Report {
-    by: VoterId,
-    at: Duration,
-    lapsed: Vec<Writer>,
 }
 
 impl Hash for Member {
@@ -118,7 +110,7 @@ impl Member {
             lease: LeaseHolder::new(now, planted),
             guard: Guard::new(planted),
             proposer: Proposer::new(planted),
-            reports: Vec::new(),
+            reports: Reports::default(),
             accepted_elsewhere: false,
             suspect: None,
             wishes: VecDeque::new(),
@@ -366,15 +358,10 @@ impl Member {
         }
     }
 
-    /// What a voter says of leases that have run out takes the place of what it said before.
+    /// What a voter says of leases that have run out.
     fn is_told(&mut self, at: Duration, by: VoterId, lapsed: Vec<Writer>) {
-        if !self.record.has_voter(by) {
-            return;
-        }
-        let report = Report { by, at, lapsed };
-        match self.reports.iter_mut().find(|known| known.by == by) {
-            Some(known) => *known = report,
-            None => self.reports.push(report),
+        if self.record.has_voter(by) {
+            self.reports.told(at, by, lapsed);
         }
     }
 

@@ -182,6 +182,12 @@ impl Voter {
         }
     }
 
+    /// What it has voted for, or was asked to vote for, can become the record no more: where the
+    /// record lies in a store, that says so.
+    pub(crate) fn forget_vote(&mut self) {
+        (self.state.accepted, self.state.tentative, self.held) = (None, None, None);
+    }
+
     fn renew(
         &mut self,
         now: Duration,

@@ -259,21 +259,10 @@ impl Member {
         self.lapsed_writers(now).next().filter(|_| judges)
     }
 
-    /// Writers, not this one, whose leases have run out at a majority of voters. What was said more
-    /// than a lease ago does not count: it may be so no more.
+    /// Writers, not this one, whose leases have run out at a majority of voters.
     fn lapsed_writers(&self, now: Duration) -> impl Iterator<Item = Writer> {
-        let (majority, ttl) = (self.record.majority(), self.record.parameters().ttl);
-        let reports = move || {
-            let reports = self.reports.iter().filter(move |report| now < report.at + ttl);
-            reports.map(|report| &report.lapsed)
-        };
-        // Nearly always nobody is reported.
-        let enough = reports().filter(|lapsed| !lapsed.is_empty()).count() >= majority;
-        let writers = self.record.writers_in_order().filter(move |_| enough);
-        let lapsed = move |writer: &&Writer| {
-            reports().filter(|lapsed| lapsed.contains(writer)).count() >= majority
-        };
-        writers.filter(|writer| **writer != self.me).filter(lapsed).cloned()
+        let lapsed = self.reports.lapsed(now, &self.record);
+        lapsed.filter(|writer| **writer != self.me).cloned()
     }
 
     /// How many writers that are alive come before this one: who proposes first after a failure.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::member::{Purpose, RegisterMember};
+use super::seat::ballot;
 use super::{Key, RegisterAction, Revision, Value};
 use crate::error::ChangeError;
 use crate::guard::Release;
-use crate::message::Ballot;
 use crate::planted::Bug;
 use crate::record::Record;
 
@@ -49,6 +49,8 @@ impl RegisterMember {
             self.seen.tidy(&record);
             self.record = Some(record.clone());
             self.guard.installed();
+            self.holder.installed(&record);
+            self.reports.clear();
             self.stopping = None;
             self.quiescing.clear();
             self.suspect = None;
@@ -64,6 +66,7 @@ impl RegisterMember {
             actions.extend(self.take_part_or_not());
         }
         actions.extend(self.follow_intent(now));
+        actions.extend(self.vote(now));
         actions
     }
 
@@ -95,7 +98,7 @@ impl RegisterMember {
         let is_another = named.is_some() && !is_mine;
         if self.was_writer && (is_removed || is_another) && !self.planted.has(Bug::RemovedComesBack)
         {
-            (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
+            self.give_up_lease();
             return self.drop_wishes();
         }
         self.was_writer |= is_mine;
@@ -140,7 +143,7 @@ impl RegisterMember {
             return Vec::new();
         };
         let by = self.me.pod.clone();
-        let release = self.guard.release(&record, &by, Ballot { round: intent.0, proposer: 0 });
+        let release = self.guard.release(&record, &by, ballot(intent));
         let has_quiesced = release == Release::Done || self.planted.has(Bug::ReleaseTooEarly);
         let is_said = false;
         self.stopping = Some(Stopping { intent, record: record.clone(), has_quiesced, is_said });
@@ -158,7 +161,7 @@ impl RegisterMember {
     /// Whether the intent is gone and cannot have become the record: the record was still the one
     /// before at the commit that removed it, or later. (Another intent that follows the record says
     /// the same: it was written on that condition.)
-    fn is_withdrawn(&self) -> bool {
+    pub(super) fn is_withdrawn(&self) -> bool {
         self.seen.gone(&Key::Intent).is_some_and(|at| self.confirmed_at >= at)
     }
 

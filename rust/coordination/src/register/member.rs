@@ -6,6 +6,8 @@ use std::time::Duration;
 use hashroute_core::{Epoch, Pod};
 
 use super::following::Stopping;
+use super::leases::Votes;
+use super::seat::Seat;
 use super::seen::Seen;
 use super::{
     ANSWER_LEASES, Entry, Key, RegisterAction, RegisterEvent, Request, Revision, Transaction, Value,
@@ -13,9 +15,12 @@ use super::{
 use crate::change::Change;
 use crate::error::ChangeError;
 use crate::guard::{Guard, WriteRefusal, WriteTag};
+use crate::holder::LeaseHolder;
 use crate::lease::LeaseParameters;
+use crate::message::ToVoter;
 use crate::planted::{Bug, Planted};
 use crate::record::{Incarnation, Record, Resource, Writer};
+use crate::reports::Reports;
 
 /// One pod's process in a cluster whose record lies in a store. The store is told apart from its
 /// watch by nothing: both only ever tell what was so at some revision.
@@ -41,6 +46,13 @@ pub struct RegisterMember {
     pub(super) quiescing: Vec<Record>,
     /// The instant from which on nothing may be written.
     pub(super) lease_end: Option<Duration>,
+    /// The lease, where voters grant it.
+    pub(super) holder: LeaseHolder,
+    pub(super) reports: Reports,
+    pub(super) votes: Votes,
+    /// The voter of this process, if it votes.
+    pub(super) seat: Option<Seat>,
+    /// When the store is called next: for a lease, or to hear whether it answers.
     pub(super) next_renewal: Duration,
     /// When the store last answered.
     pub(super) answered_at: Option<Duration>,
@@ -116,6 +128,10 @@ impl RegisterMember {
             stopping: None,
             quiescing: Vec::new(),
             lease_end: None,
+            holder: LeaseHolder::new(now, planted),
+            reports: Reports::default(),
+            votes: Votes::default(),
+            seat: None,
             next_renewal: now,
             answered_at: None,
             last_request: 0,
@@ -220,9 +236,17 @@ impl RegisterMember {
     /// Stops writing at once and for good. To be said only when nothing that was admitted is under
     /// way any more.
     pub fn renounce(&mut self, now: Duration) -> Vec<RegisterAction> {
-        (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
+        self.give_up_lease();
         let then = vec![(Key::Beat(self.me.clone()), Some(Value::Renounced))];
-        vec![self.transact(now, Purpose::Renounce, Vec::new(), then, Vec::new())]
+        let mut actions = vec![self.transact(now, Purpose::Renounce, Vec::new(), then, Vec::new())];
+        actions.extend(self.to_voters(&ToVoter::Renounce { writer: self.me.clone() }));
+        actions
+    }
+
+    /// Nothing is written any more, for good.
+    pub(super) fn give_up_lease(&mut self) {
+        self.holder.renounce();
+        (self.takes_part, self.has_ended, self.lease_end) = (false, true, None);
     }
 
     /// When [`RegisterMember::tick`] has something to do next.
@@ -231,29 +255,41 @@ impl RegisterMember {
         if self.has_ended && !self.wishes.is_empty() && !self.is_proposing() {
             return Duration::ZERO;
         }
-        if !self.takes_part || self.record.is_none() {
-            return Duration::MAX;
+        let Some(record) = &self.record else { return Duration::MAX };
+        let seat =
+            self.seat.as_ref().map_or(Duration::MAX, |it| it.deadline().min(self.next_renewal));
+        if !self.takes_part {
+            return seat;
         }
-        self.next_renewal.min(self.next_look)
+        let call = if record.has_lease_voters() { self.holder.deadline() } else { Duration::MAX };
+        self.next_renewal.min(self.next_look).min(call).min(seat)
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Duration) -> Vec<RegisterAction> {
+        let mut actions = self.tick_seat(now);
+        actions.extend(self.call_store(now));
         if self.has_ended {
-            return self.drop_wishes();
+            actions.extend(self.drop_wishes());
+        } else if self.takes_part && self.record.is_some() {
+            actions.extend(self.call_voters(now));
+            actions.extend(self.propose_if_due(now));
         }
-        let Some(parameters) = self.parameters().filter(|_| self.takes_part) else {
-            return Vec::new();
-        };
+        actions
+    }
+
+    /// Calls the store, if it is time: for a lease, or only to hear whether it answers, and what
+    /// its record is.
+    fn call_store(&mut self, now: Duration) -> Option<RegisterAction> {
+        let calls = self.takes_part || self.seat.is_some();
+        let parameters = self.parameters().filter(|_| calls)?;
         let patience = parameters.ttl * ANSWER_LEASES;
         self.waiting.retain(|_, waiting| now < waiting.sent + patience);
-        let mut actions = Vec::new();
-        if now >= self.next_renewal {
-            self.next_renewal = now + parameters.renewal_interval;
-            actions.push(self.renewal(now));
+        if now < self.next_renewal {
+            return None;
         }
-        actions.extend(self.propose_if_due(now));
-        actions
+        self.next_renewal = now + parameters.renewal_interval;
+        Some(self.renewal(now))
     }
 
     /// Handles what the store says.
@@ -326,7 +362,7 @@ impl RegisterMember {
         let patience = self.parameters().map_or(Duration::ZERO, LeaseParameters::renewal_patience);
         let is_answered = self.answered_at.is_some_and(|at| now < at + patience)
             || self.planted.has(Bug::NoProbe);
-        if self.is_named() && is_answered {
+        if self.renews_by_beats() && is_answered {
             let then = vec![(Key::Beat(self.me.clone()), Some(Value::Alive))];
             let is_condition = !self.planted.has(Bug::RenewalUnchecked);
             let condition = condition.into_iter().filter(|_| is_condition).collect();
@@ -360,7 +396,7 @@ impl RegisterMember {
                 let mut actions = self.follow(now);
                 // Known already, but not by whom.
                 actions.extend(self.made());
-                if self.is_named() {
+                if self.renews_by_beats() {
                     self.extend(now, sent);
                 }
                 return actions;
@@ -370,7 +406,7 @@ impl RegisterMember {
                     stopping.is_said = true;
                 }
             }
-            Purpose::Probe if self.is_named() => self.next_renewal = now,
+            Purpose::Probe if self.renews_by_beats() => self.next_renewal = now,
             Purpose::Probe | Purpose::Intent | Purpose::Renounce => {}
         }
         Vec::new()
@@ -402,6 +438,12 @@ impl RegisterMember {
 
     pub(super) fn is_named(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.names(&self.me))
+    }
+
+    /// Whether its beats in the store are what keeps its lease.
+    fn renews_by_beats(&self) -> bool {
+        let is_leased_by_voters = self.record.as_ref().is_some_and(Record::has_lease_voters);
+        self.is_named() && !is_leased_by_voters && !self.has_ended
     }
 
     fn extend(&mut self, now: Duration, sent: Duration) {

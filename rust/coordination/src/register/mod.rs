@@ -15,18 +15,24 @@
 //!
 //! Source of the idea: leases counted from the sender's clock, Gray and Cheriton, "Leases" (1989);
 //! fencing by the revision of a key, as in Burrows, "The Chubby lock service" (2006).
+//!
+//! Where the record names voters of our own, leases are theirs to grant instead: see `leases` for
+//! the member and `seat` for the voter.
 mod following;
+mod leases;
 mod member;
 mod proposals;
+mod seat;
 mod seen;
 
 use std::time::Duration;
 
-use hashroute_core::Epoch;
+use hashroute_core::{Epoch, PodId};
 
 use crate::change::Change;
 use crate::error::ChangeError;
-use crate::record::{Record, Writer};
+use crate::message::{FromVoter, ToVoter};
+use crate::record::{Record, VoterId, Writer};
 
 pub use member::RegisterMember;
 
@@ -152,6 +158,10 @@ pub enum RegisterEvent {
 pub enum RegisterAction {
     /// Put a transaction to the store.
     Transact(Request, Transaction),
+    /// Send a message to a voter, that of this process among them.
+    ToVoter(VoterId, ToVoter),
+    /// Send what the voter of this process says to the member of this pod, the own one among them.
+    FromVoter(PodId, FromVoter),
     /// This record counts from now on: tell the pod, routers that follow, and the operator.
     Installed(Record),
     /// Wait until every write admitted so far of what the member loses in this record has ended,

@@ -24,7 +24,8 @@ impl RegisterMember {
         }
         let parameters = record.parameters();
         let quiet = parameters.quiet_time() + GRAIN;
-        let silences = self.others(record).filter_map(|it| Some(self.seen.silence(&it)? + quiet));
+        let others = self.others(record).filter(|_| !record.has_lease_voters());
+        let silences = others.filter_map(|it| Some(self.seen.silence(&it)? + quiet));
         let intent = self.seen.intent().map(|(.., since)| {
             [since + parameters.renewal_interval * 2, since + parameters.ttl * INTENT_LEASES]
         });
@@ -70,8 +71,7 @@ impl RegisterMember {
         }
         let mut actions = Vec::new();
         if let Some((next, is_wish)) = self.next_wish(now, &record, &mut actions) {
-            let live = self.live_losers(now, &record, &next, None);
-            actions.push(if live.is_empty() {
+            actions.push(if self.is_free(now, &record, &next, None) {
                 self.commit(now, &record, next, None, is_wish)
             } else {
                 let when = vec![(Key::Record, self.record_at), (Key::Intent, Revision(0))];
@@ -88,7 +88,7 @@ impl RegisterMember {
         let (next, revision, by, since) = self.seen.intent()?;
         let (next, is_mine) = (next.clone(), *by == self.me);
         let is_sound = next.check_follows_planted(record, self.planted).is_ok();
-        if is_sound && self.live_losers(now, record, &next, Some(revision)).is_empty() {
+        if is_sound && self.is_free(now, record, &next, Some(revision)) {
             // Its author is the first to do so; others only if that one does not.
             if is_mine || now >= since + record.parameters().renewal_interval * 2 {
                 let first = self.wishes.front().cloned();
@@ -112,22 +112,27 @@ impl RegisterMember {
         Some(self.transact(now, Purpose::Intent, when, then, vec![Key::Record, Key::Intent]))
     }
 
-    /// Writers that lose something in `next` and may still write it.
-    fn live_losers(
+    /// Whether nobody who loses something in `next` may still write it, as far as is known here: the
+    /// commit is on the condition that it is so.
+    fn is_free(
         &mut self,
         now: Duration,
         record: &Record,
         next: &Record,
         intent: Option<Revision>,
-    ) -> Vec<Writer> {
-        let mut losers = record.losers(next);
-        losers.retain(|writer| {
-            !self.has_released(writer, intent) && !self.is_over(now, record, writer)
-        });
+    ) -> bool {
         if intent.is_some() && self.planted.has(Bug::IntentForced) {
-            losers.clear();
+            return true;
         }
-        losers
+        let mut losers = record.losers(next);
+        losers.retain(|writer| !self.has_released(writer, intent));
+        if record.has_lease_voters() {
+            // Voters vote on what is written down as the intent, and on nothing else.
+            losers.retain(|writer| !self.seen.has_renounced(writer));
+            let is_voted_for = intent.is_some_and(|it| self.is_voted_for(record, it));
+            return is_voted_for || (losers.is_empty() && !self.needs_votes(record, next));
+        }
+        losers.iter().all(|writer| self.is_over(now, record, writer))
     }
 
     /// Whether the process has stopped for this intent.
@@ -143,6 +148,9 @@ impl RegisterMember {
         }
         if writer.pod == self.me.pod && self.planted.has(Bug::RestartTakesOver) {
             return true;
+        }
+        if record.has_lease_voters() {
+            return self.has_lapsed(now, record, writer);
         }
         let quiet = record.parameters().quiet_time();
         let quiet = if self.planted.has(Bug::HalfTheWait) { quiet / 2 } else { quiet };
@@ -165,9 +173,12 @@ impl RegisterMember {
         if intent.is_some() {
             then.push((Key::Intent, None));
         }
+        let is_voted_for = intent.is_some_and(|it| self.is_voted_for(record, it));
         for loser in record.losers(&next) {
             if self.has_released(&loser, intent) {
                 when.push(self.seen.unchanged(Key::Released(loser)));
+            } else if is_voted_for && record.has_lease_voters() {
+                // The votes are for this very intent: that it stands is their condition.
             } else if !self.planted.has(Bug::BeatUnchecked) {
                 when.push(self.seen.unchanged(Key::Beat(loser)));
             }
@@ -250,6 +261,9 @@ impl RegisterMember {
 
     /// A writer, not this one, whose lease has ended.
     fn dead_writer(&mut self, now: Duration, record: &Record) -> Option<Writer> {
+        if record.has_lease_voters() && !self.judges(now, record) {
+            return None;
+        }
         let others: Vec<Writer> = self.others(record).collect();
         others.into_iter().find(|writer| self.is_over(now, record, writer))
     }

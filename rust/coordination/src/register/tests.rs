@@ -98,7 +98,9 @@ fn exchange(store: &mut Store, member: &mut RegisterMember, now: Duration) -> Ve
                 let answer = store.transact(request, &transaction);
                 asked.extend(member.handle(now, answer));
             }
-            other @ (RegisterAction::Installed(_)
+            other @ (RegisterAction::ToVoter(..)
+            | RegisterAction::FromVoter(..)
+            | RegisterAction::Installed(_)
             | RegisterAction::Quiesce(_)
             | RegisterAction::Made { .. }
             | RegisterAction::Dropped { .. }) => rest.push(other),
@@ -110,7 +112,9 @@ fn exchange(store: &mut Store, member: &mut RegisterMember, now: Duration) -> Ve
 fn transactions(actions: &[RegisterAction]) -> Vec<(Request, Transaction)> {
     let transactions = actions.iter().filter_map(|action| match action {
         RegisterAction::Transact(request, transaction) => Some((*request, transaction.clone())),
-        RegisterAction::Installed(_)
+        RegisterAction::ToVoter(..)
+        | RegisterAction::FromVoter(..)
+        | RegisterAction::Installed(_)
         | RegisterAction::Quiesce(_)
         | RegisterAction::Made { .. }
         | RegisterAction::Dropped { .. } => None,

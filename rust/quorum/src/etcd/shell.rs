@@ -283,6 +283,8 @@ impl EtcdShell {
             RegisterAction::Transact(request, asked) => {
                 spawn_local(Rc::clone(&self.client).transact(request, asked));
             }
+            // No record that this release founds names voters where the store is etcd.
+            RegisterAction::ToVoter(..) | RegisterAction::FromVoter(..) => {}
             RegisterAction::Installed(record) => {
                 self.shared.gate.forget_releases();
                 self.shared.publish(&record);

@@ -177,7 +177,9 @@ impl World {
             RegisterAction::Made { change, epoch } => {
                 self.observed.made(&writer, &change, epoch);
             }
-            RegisterAction::Dropped { .. } => {}
+            RegisterAction::ToVoter(..)
+            | RegisterAction::FromVoter(..)
+            | RegisterAction::Dropped { .. } => {}
         }
     }
 

@@ -72,6 +72,16 @@ pub enum StartError {
         /// The cluster of the settings.
         expected: String,
     },
+    /// The voter's state is that of a voter of the embedded engine.
+    #[error(
+        "the voter's state {path} holds a record and votes of the embedded engine: nothing was changed. \
+         With engine = \"etcd\" the record and what is voted for lie in etcd, and a voter keeps its id \
+         alone: point quorum.data at an empty directory"
+    )]
+    DiskOfOtherEngine {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process uses the voter's state.
     #[error("the voter's state {path} is in use by another process: stop that one first")]
     DiskInUse {
@@ -136,6 +146,7 @@ impl StartError {
             Self::DiskDamaged { .. } => "disk_damaged",
             Self::DiskOtherRelease { .. } => "disk_other_release",
             Self::OtherCluster { .. } => "other_cluster",
+            Self::DiskOfOtherEngine { .. } => "disk_of_other_engine",
             Self::DiskInUse { .. } => "disk_in_use",
             Self::Tls { .. } => "tls",
             Self::StallsTooLong { .. } => "stalls_too_long",

@@ -28,6 +28,8 @@ pub(crate) struct Figures {
     pub(crate) voters: Vec<LinkFigures>,
     pub(crate) voter: Option<VoterFigures>,
     pub(crate) member: Option<MemberFigures>,
+    /// The slowest hundredth of etcd's answers, if the record lies there.
+    pub(crate) store_round: Duration,
     pub(crate) stalls: StallFigures,
     pub(crate) is_realtime: bool,
     pub(crate) priority_refused: Option<String>,
@@ -164,7 +166,7 @@ impl Figures {
     /// largest of those of its processes.
     fn recovery_promise(&self) -> Duration {
         let renewals = self.member.as_ref().map(|member| member.renewals.percentile(99));
-        let round = renewals.unwrap_or_default().max(self.round_trip());
+        let round = renewals.unwrap_or_default().max(self.round_trip()).max(self.store_round);
         let sync = self.voter.as_ref().map(|voter| voter.sync_times.percentile(99));
         let votes = (round + sync.unwrap_or_default()) * 2;
         let lease = self.lease();
@@ -384,6 +386,7 @@ mod tests {
                 elections: 1,
                 gate: GateFigures::default(),
             }),
+            store_round: Duration::ZERO,
             stalls: Stalls::new(Duration::ZERO).figures(),
             record: Some(record),
             installed: vec![(1, Duration::from_secs(70)), (3, Duration::from_secs(9))],

@@ -6,6 +6,7 @@
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
 #![deny(unsafe_code)]
 
+mod answers;
 mod attendees;
 mod calls;
 mod clock;

@@ -15,7 +15,7 @@ use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::disk_thread::DiskThread;
 use crate::error::{ChangeFailed, StartError};
-use crate::etcd::{EtcdShell, EtcdStart};
+use crate::etcd::{EtcdShell, EtcdStart, Seat};
 use crate::guard::PodGuard;
 use crate::operator;
 use crate::priority;
@@ -62,21 +62,24 @@ impl Node {
         let shared = Arc::new(Shared::new(settings.stale_after));
         let listening = listen(&settings)?;
         let cluster = settings.cluster.clone();
-        let voter = match &settings.data {
-            Some(directory) => {
+        let (mut voter, mut seat) = (None, None);
+        match (&settings.data, &settings.engine) {
+            (Some(directory), Engine::Embedded) => {
                 let (disk, stored) = Disk::open(directory, &cluster)?;
-                Some(VoterPart::new(
-                    stored,
-                    DiskThread::start(disk, settings.priority, events.clone())?,
-                ))
+                let disk = DiskThread::start(disk, settings.priority, events.clone())?;
+                voter = Some(VoterPart::new(stored, disk));
             }
-            None => None,
-        };
+            (Some(directory), Engine::Etcd { .. }) => {
+                seat = Some(Seat::open(directory, &cluster)?);
+            }
+            (None, _) => {}
+        }
         let address = listening.as_ref().map(|listening| listening.address.clone());
         let launch = Launch {
             settings,
             listening,
             voter,
+            seat,
             dice,
             shared: Arc::clone(&shared),
             events: events.clone(),
@@ -230,6 +233,8 @@ struct Launch {
     settings: NodeSettings,
     listening: Option<Listening>,
     voter: Option<VoterPart>,
+    /// The voter, with the engine on etcd.
+    seat: Option<Seat>,
     dice: Dice,
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
@@ -256,7 +261,17 @@ impl Launch {
     }
 
     async fn serve_and_run(self, priority: Result<bool, String>) {
-        let Self { settings, listening, voter, dice, shared, events, queue, killed, ready } = self;
+        let Self { settings, listening, voter, seat, dice, shared, events, queue, killed, ready } =
+            self;
+        let mut address = String::new();
+        if let Some(Listening { listener, address: bound, reached_by }) = listening {
+            let tls = settings.tls.as_ref();
+            if let Err(error) = server::serve(listener, &bound, tls, events.clone()) {
+                let _ = ready.send(Err(error));
+                return;
+            }
+            address = reached_by;
+        }
         if let Engine::Etcd { endpoints, prefix, .. } = &settings.engine {
             let connect = |address: &String| {
                 let endpoint = transport::endpoint(address, settings.tls.as_ref())?;
@@ -270,20 +285,21 @@ impl Launch {
                 }
             };
             let prefix = prefix.clone();
-            let start = EtcdStart { settings, endpoints, prefix, shared, dice, ready, priority };
+            let start = EtcdStart {
+                settings,
+                endpoints,
+                prefix,
+                address,
+                seat,
+                shared,
+                events,
+                dice,
+                ready,
+                priority,
+            };
             EtcdShell::run(start, queue, killed).await;
             return;
         }
-        let mut reached_by = String::new();
-        if let Some(Listening { listener, address, reached_by: by }) = listening {
-            let tls = settings.tls.as_ref();
-            if let Err(error) = server::serve(listener, &address, tls, events.clone()) {
-                let _ = ready.send(Err(error));
-                return;
-            }
-            reached_by = by;
-        }
-        let address = reached_by;
         let start = Start { settings, address, shared, events, voter, dice, ready, priority };
         Shell::new(start).run(queue, killed).await;
     }

@@ -17,7 +17,8 @@ pub struct NodeSettings {
     /// What holds the record and the leases.
     pub engine: Engine,
     /// `host:port` of the quorum services to learn the cluster from: those of its first voters, or
-    /// of later ones. Whom to ask after that is in the record.
+    /// of later ones. Whom to ask after that is in the record. With etcd: of the voters that grant
+    /// leases; none if those lie in etcd, too.
     pub voters: Vec<String>,
     /// `host:port` to serve voters' part on; none for a process that does not vote.
     pub listen: Option<String>,
@@ -159,8 +160,24 @@ impl NodeSettings {
         if self.cluster.is_empty() || self.cluster.len() > 255 {
             return Err(conflict("quorum.cluster", "expected a name of 1 to 255 bytes"));
         }
-        if self.voters.is_empty() && self.engine == Engine::Embedded {
-            return Err(conflict("quorum.voters", "expected the addresses of 1, 3 or 5 voters"));
+        match (&self.engine, self.voters.len()) {
+            (Engine::Embedded, 0) => {
+                return Err(conflict(
+                    "quorum.voters",
+                    "expected the addresses of 1, 3 or 5 voters",
+                ));
+            }
+            (Engine::Etcd { .. }, 0) if self.listen.is_some() || self.data.is_some() => {
+                let reason = "with engine = \"etcd\" a process votes only if leases are granted by \
+                              voters: name all 3 or 5 of them, or leave quorum.listen and quorum.data away";
+                return Err(conflict("quorum.voters", reason));
+            }
+            (Engine::Embedded, _) | (Engine::Etcd { .. }, 0 | 3 | 5) => {}
+            (Engine::Etcd { .. }, _) => {
+                let reason = "with engine = \"etcd\", expected the addresses of the 3 or 5 voters that \
+                              grant leases, or none: then leases lie in etcd, too";
+                return Err(conflict("quorum.voters", reason));
+            }
         }
         if self.data.is_some() != self.listen.is_some() {
             let reason = "a voter needs both an address to listen on and a directory for its disk";

@@ -319,6 +319,7 @@ impl Shell {
             voters: self.links.figures(record.as_ref(), own, now),
             voter: self.voter_figures(),
             member: self.member_figures(now),
+            store_round: Duration::ZERO,
             stalls: self.stalls.figures(),
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),

@@ -1,4 +1,6 @@
 //! The loop of a process whose cluster's record lies in etcd.
+mod voters;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,10 +16,13 @@ use tonic::transport::Endpoint;
 
 use super::client::{Client, News, Patience};
 use super::keys::Keys;
+use crate::attendees::Attendees;
+use crate::calls::Calls;
 use crate::clock;
 use crate::dice::Dice;
 use crate::error::{ChangeFailed, StartError};
 use crate::figures::{Figures, LinkFigures, MemberFigures};
+use crate::links::{Links, Own};
 use crate::proto;
 use crate::settings::NodeSettings;
 use crate::shared::Shared;
@@ -25,13 +30,22 @@ use crate::shell::{Event, ago, response};
 use crate::stalls::{self, Stalls};
 use crate::window::Window;
 use crate::wire;
+use crate::wire::Codec;
+
+use voters::Mail;
+pub(crate) use voters::Seat;
+use voters::lies_in_etcd;
 
 /// What the loop starts with.
 pub(crate) struct EtcdStart {
     pub(crate) settings: NodeSettings,
     pub(crate) endpoints: Vec<(String, Endpoint)>,
     pub(crate) prefix: String,
+    /// Where others reach this process; empty if it does not vote.
+    pub(crate) address: String,
+    pub(crate) seat: Option<Seat>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) events: mpsc::Sender<Event>,
     pub(crate) dice: Dice,
     /// Told when the process takes part, or why it does not.
     pub(crate) ready: SyncSender<Result<(), StartError>>,
@@ -48,6 +62,14 @@ pub(crate) struct EtcdShell {
     member: RegisterMember,
     /// Whether this process is a pod's.
     is_member: bool,
+    /// Where others reach this process; empty if it does not vote.
+    address: String,
+    seat: Option<Seat>,
+    codec: Codec,
+    links: Links,
+    attendees: Attendees,
+    mail: VecDeque<Mail>,
+    beat_at: Duration,
     /// When the check of the stalls ends; none when it is over.
     check_ends: Option<Duration>,
     ready: Option<SyncSender<Result<(), StartError>>>,
@@ -55,6 +77,8 @@ pub(crate) struct EtcdShell {
     waiting: VecDeque<(Change, Asker)>,
     stopping: Option<Stopping>,
     round_trips: Window,
+    calls: Calls,
+    renewals: Window,
     margins: Window,
     lease_since: Option<Duration>,
     elections: u64,
@@ -95,7 +119,18 @@ impl EtcdShell {
     }
 
     fn new(start: EtcdStart, news: mpsc::Sender<News>) -> Self {
-        let EtcdStart { settings, endpoints, prefix, shared, mut dice, ready, priority } = start;
+        let EtcdStart {
+            settings,
+            endpoints,
+            prefix,
+            address,
+            seat,
+            shared,
+            events,
+            mut dice,
+            ready,
+            priority,
+        } = start;
         let now = clock::now();
         let keys = Keys::new(&prefix, &settings.cluster);
         let lease = Duration::from_micros(settings.lease.ttl_us);
@@ -105,20 +140,33 @@ impl EtcdShell {
         let pod = settings.pod.as_deref();
         let pod = pod.and_then(|pod| settings.view.pod(settings.view.index_of(pod)?)).cloned();
         let is_member = pod.is_some();
+        // The name of a process without a pod is never said to anybody.
+        let pod = pod.unwrap_or_else(|| settings.view.pods()[0].clone());
+        let mut member = RegisterMember::following(pod, Incarnation(dice.word()), now);
+        let voter = seat.as_ref().map(|seat| seat.id);
+        if let Some(id) = voter {
+            member = member.voting(id);
+        }
+        let attends = is_member.then(|| member.writer().clone());
+        let own = Own { voter, address: address.clone(), attends };
         let mut shell = Self {
-            // A router's name is never said to anybody.
-            member: RegisterMember::following(
-                pod.unwrap_or_else(|| settings.view.pods()[0].clone()),
-                Incarnation(dice.word()),
-                now,
-            ),
+            member,
             is_member,
+            address,
+            seat,
+            codec: Codec::new(settings.cluster.clone()),
+            links: Links::new(own, &settings, &shared, events),
+            attendees: Attendees::default(),
+            mail: VecDeque::new(),
+            beat_at: now,
             check_ends: is_member.then_some(now + settings.stall_check),
             ready: Some(ready),
             stalls: Stalls::new(now),
             waiting: VecDeque::new(),
             stopping: None,
             round_trips: Window::default(),
+            calls: Calls::default(),
+            renewals: Window::default(),
             margins: Window::default(),
             lease_since: None,
             elections: 0,
@@ -156,9 +204,10 @@ impl EtcdShell {
     }
 
     fn wake_at(&self) -> Duration {
-        let member = self.check_ends.unwrap_or_else(|| self.member.deadline());
+        let check_ends = self.check_ends.unwrap_or(Duration::MAX);
         let stopping = self.stopping.as_ref().map_or(Duration::MAX, |stopping| stopping.until);
-        self.stalls.deadline().min(member).min(stopping)
+        let beat = self.beat_at.min(self.stalls.deadline());
+        self.member.deadline().min(check_ends).min(stopping).min(beat)
     }
 
     /// Returns whether the loop is over.
@@ -175,9 +224,14 @@ impl EtcdShell {
             self.say_ready(Ok(()));
             self.with_member(RegisterMember::begin);
         }
-        if self.check_ends.is_none() && now >= self.member.deadline() {
+        if now >= self.member.deadline() {
             self.with_member(RegisterMember::tick);
         }
+        if now >= self.beat_at {
+            self.beat_at = now + BEAT;
+            self.beat(now);
+        }
+        self.deliver();
         self.go_on_stopping(now)
     }
 
@@ -212,16 +266,21 @@ impl EtcdShell {
                 let until = clock::now() + grace;
                 self.stopping = Some(Stopping { until, has_renounced: false, reply });
             }
-            // Nobody serves these with this engine, so nobody sends them.
-            Event::Hello { .. }
-            | Event::Attendee { .. }
-            | Event::AttendeeLeft { .. }
-            | Event::Follow { .. }
-            | Event::Describe { .. }
-            | Event::Found { .. }
-            | Event::MakeChange { .. }
-            | Event::Link { .. }
-            | Event::Synced { .. } => {}
+            Event::Hello { hello, reply } => {
+                let answer = self.hello(hello);
+                let _ = reply.send(answer);
+            }
+            Event::Attendee { number, message } => self.attendee_said(number, *message),
+            Event::AttendeeLeft { number, reason } => self.attendees.left(number, reason),
+            Event::Link { number, news } => self.link_news(number, news),
+            Event::Describe { reply } => {
+                let _ = reply.send(Ok(self.describe()));
+            }
+            Event::Follow { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
+            Event::Found { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
+            Event::MakeChange { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
+            // Nothing of this engine is synced.
+            Event::Synced { .. } => {}
         }
     }
 
@@ -283,11 +342,13 @@ impl EtcdShell {
             RegisterAction::Transact(request, asked) => {
                 spawn_local(Rc::clone(&self.client).transact(request, asked));
             }
-            // No record that this release founds names voters where the store is etcd.
-            RegisterAction::ToVoter(..) | RegisterAction::FromVoter(..) => {}
+            RegisterAction::ToVoter(to, message) => self.member_says(to, message),
+            RegisterAction::FromVoter(to, message) => self.voter_says(&to, message),
             RegisterAction::Installed(record) => {
                 self.shared.gate.forget_releases();
                 self.shared.publish(&record);
+                // What is to be sent may be for voters that were not there before.
+                self.links_follow_record(clock::now());
             }
             RegisterAction::Quiesce(record) => self.shared.gate.quiesce(&record),
             RegisterAction::Made { change, epoch } => {
@@ -325,6 +386,11 @@ impl EtcdShell {
             Some(end) => self.margins.push(end - now),
             None => self.lease_since = Some(now),
         }
+        if let Some(record) = self.member.record() {
+            let sent =
+                after.unwrap_or_default().saturating_sub(record.parameters().holder_window());
+            self.renewals.push(now.saturating_sub(sent));
+        }
     }
 
     /// Returns whether the loop is over.
@@ -341,6 +407,7 @@ impl EtcdShell {
         stopping.until = now + FAREWELL;
         if self.is_member {
             self.with_member(|member, now| member.renounce(now));
+            self.deliver();
             return false;
         }
         self.is_over(true)
@@ -359,31 +426,34 @@ impl EtcdShell {
         }
     }
 
-    /// The figures of this moment. etcd stands where the voters would.
+    /// The figures of this moment. Without voters etcd stands where they would.
     fn figures(&self) -> Figures {
-        let now = clock::now();
-        let record = self.shared.record();
-        let entry = record.as_ref().and_then(|record| record.voters().first().cloned());
-        let voters = entry.iter().map(|entry| LinkFigures {
-            is_connected: self.trouble.is_none(),
-            heard_ago: self.member.answered_at().map(|at| now.saturating_sub(at)),
-            epoch: record.as_ref().map_or(0, |record| record.epoch().get()),
-            round_trip: Some(self.round_trips.last()),
-            ..LinkFigures::to(entry.id, self.client.address())
+        let (now, record) = (clock::now(), self.shared.record());
+        let voters = record.as_ref().map(|record| match record.voters() {
+            [entry] => vec![LinkFigures {
+                is_connected: self.trouble.is_none(),
+                heard_ago: self.member.answered_at().map(|at| now.saturating_sub(at)),
+                epoch: record.epoch().get(),
+                round_trip: Some(self.round_trips.last()),
+                ..LinkFigures::to(entry.id, self.client.address())
+            }],
+            _ => self.link_figures(record, now),
         });
+        let troubles = self.trouble.iter().cloned().chain(self.links.troubles());
         Figures {
             engine: "etcd",
             cluster: self.settings.cluster.clone(),
             installed: ago(self.shared.installed(), now),
             lease: self.settings.lease.into(),
             is_stale: self.shared.is_stale(),
-            voters: voters.collect(),
-            voter: None,
+            voters: voters.unwrap_or_default(),
+            voter: self.voter_figures(),
             member: self.is_member.then(|| self.member_figures(record.as_ref(), now)),
+            store_round: self.round_trips.percentile(99),
             stalls: self.stalls.figures(),
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),
-            troubles: self.trouble.clone().into_iter().collect(),
+            troubles: troubles.chain(self.attendees.troubles(now)).collect(),
             follows_as: None,
             record,
         }
@@ -398,7 +468,7 @@ impl EtcdShell {
             lease_left: end.map(|end| end - now),
             lease_since: end.and(self.lease_since).map(|since| now.saturating_sub(since)),
             margins: self.margins.clone(),
-            renewals: self.round_trips.clone(),
+            renewals: self.renewals.clone(),
             elections: self.elections,
             gate: self.shared.gate.figures(),
         }
@@ -414,6 +484,9 @@ const PATIENCE_LEAST: Duration = Duration::from_millis(1_000);
 /// A member of etcd that has not answered within such a part of a lease is late. Two members can be
 /// late one after the other, and the third still renews the lease in time.
 const LATE_PARTS: u32 = 4;
+
+/// How often members hear that the voter here is there.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// For so long the last word may be under way.
 const FAREWELL: Duration = Duration::from_millis(200);

@@ -1,5 +1,5 @@
 //! The voter of this process and its disk.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use hashroute_coordination::{
 use hashroute_core::PodId;
 use tonic::Status;
 
+use crate::answers::Answers;
 use crate::clock;
 use crate::disk::Stored;
 use crate::disk_thread::DiskThread;
@@ -30,8 +31,7 @@ pub(crate) struct VoterPart {
     syncing: VecDeque<Vec<VoterAction>>,
     /// Who waits to hear that the first record is durable.
     founders: Vec<Reply<proto::FoundResponse>>,
-    grants: u64,
-    refusals: BTreeMap<&'static str, u64>,
+    answers: Answers,
     syncs: u64,
     sync_times: Window,
 }
@@ -61,8 +61,7 @@ impl VoterPart {
             disk,
             syncing: VecDeque::new(),
             founders: Vec::new(),
-            grants: 0,
-            refusals: BTreeMap::new(),
+            answers: Answers::default(),
             syncs: 0,
             sync_times: Window::default(),
         }
@@ -201,7 +200,7 @@ impl Shell {
 
     fn voter_says(&mut self, to: &PodId, message: FromVoter) {
         let Some(part) = &mut self.voter else { return };
-        part.count(&message);
+        part.answers.count(&message);
         if self.member.as_ref().is_some_and(|member| member.pod.id == *to) {
             self.mail.push_back(Mail::FromVoter(part.id, message));
         } else {
@@ -326,45 +325,14 @@ impl Shell {
             id: part.id,
             address: self.address.clone(),
             record: part.record().cloned(),
-            grants: part.grants,
-            refusals: part.refusals.clone(),
+            grants: part.answers.grants,
+            refusals: part.answers.refusals.clone(),
             syncs: part.syncs,
             sync_times: part.sync_times.clone(),
             attending: self.attendees.pods(),
             routers: self.followers.epochs(),
             trouble: part.trouble().map(str::to_owned),
         })
-    }
-}
-
-impl VoterPart {
-    fn count(&mut self, message: &FromVoter) {
-        match message {
-            FromVoter::Renewed { .. } => self.grants += 1,
-            FromVoter::Refused { refusal, .. } => {
-                *self.refusals.entry(word(refusal)).or_default() += 1;
-            }
-            FromVoter::Heard { .. }
-            | FromVoter::Lapsed { .. }
-            | FromVoter::Promised { .. }
-            | FromVoter::Accepted { .. }
-            | FromVoter::Guarded { .. }
-            | FromVoter::Outbid { .. }
-            | FromVoter::Decided { .. }
-            | FromVoter::Missing { .. } => {}
-        }
-    }
-}
-
-fn word(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Behind(_) => "behind",
-        Refusal::Ahead => "ahead",
-        Refusal::NotNamed => "not-named",
-        Refusal::Pending(_) => "pending",
-        Refusal::Held => "held",
-        Refusal::Renounced => "renounced",
-        Refusal::NotAVoter => "not-a-voter",
     }
 }
 

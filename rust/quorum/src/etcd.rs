@@ -24,6 +24,6 @@ pub(crate) use operator::EtcdOperator;
 pub(crate) use shell::{EtcdShell, EtcdStart, Seat};
 
 /// Whether leases are granted by voters. A record that names one means etcd itself.
-fn has_voters(record: &Record) -> bool {
+pub(crate) fn has_voters(record: &Record) -> bool {
     record.voters().len() > 1
 }

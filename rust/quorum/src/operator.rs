@@ -5,11 +5,12 @@ use std::time::Duration;
 use hashroute_coordination::{LeaseParameters, Record, VoterEntry, VoterId};
 use hashroute_core::{Epoch, PodId, View};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::dice::Dice;
 use crate::error::{CallError, ChangeFailed, StartError};
-use crate::etcd::EtcdOperator;
+use crate::etcd::{EtcdOperator, has_voters};
 use crate::settings::{SettingsError, TlsSettings, millis};
 use crate::wire::Codec;
 
@@ -28,7 +29,8 @@ pub struct OperatorSettings {
     pub cluster: String,
     /// `host:port` of its processes.
     pub voters: Vec<String>,
-    /// The etcd cluster that holds the record, if that is the engine: then `voters` are not asked.
+    /// The etcd cluster that holds the record, if that is the engine: then `voters` are those that
+    /// grant leases, or none if those lie in etcd, too.
     #[serde(default)]
     pub etcd: Option<EtcdSettings>,
     /// Certificates; none for connections in the clear.
@@ -110,12 +112,23 @@ impl Operator {
         Ok(Self { cluster, tls, timeout, callers, etcd, runtime })
     }
 
-    /// Asks every process who it is, all at the same time; in the order of the settings.
+    /// Asks every process who it is, all at the same time; in the order of the settings. Where the
+    /// record lies in etcd, what that says comes first, and voters are asked unless it says that
+    /// there are none.
     #[must_use]
     pub fn describe(&self) -> Vec<Result<Description, CallError>> {
-        if let Some(etcd) = &self.etcd {
-            return vec![self.runtime.block_on(etcd.describe())];
+        let Some(etcd) = &self.etcd else { return self.describe_voters() };
+        let described = self.runtime.block_on(etcd.describe());
+        let record = described.as_ref().ok().and_then(|it| it.record.as_ref());
+        let asks_voters = record.is_none_or(has_voters);
+        let mut all = vec![described];
+        if asks_voters {
+            all.extend(self.describe_voters());
         }
+        all
+    }
+
+    fn describe_voters(&self) -> Vec<Result<Description, CallError>> {
         let answers = self.runtime.block_on(call::all(self.callers.iter().map(Caller::describe)));
         let mut codec = Codec::new(self.cluster.clone());
         let read = |(caller, answer): (&Caller, Called<_>)| {
@@ -127,7 +140,8 @@ impl Operator {
         self.callers.iter().zip(answers).map(read).collect()
     }
 
-    /// Founds the cluster: learns the voters' ids, makes the first record of them, and tells all.
+    /// Founds the cluster: learns the voters' ids, makes the first record of them, and tells all, or
+    /// etcd alone if the record lies there: voters learn it from etcd.
     /// The record has the voters by the addresses of the settings and in their order; its epoch is
     /// 1, whatever that of the view. Repeating it after a part of it failed finishes it. Returns
     /// the first record, also of a cluster that has gone on since.
@@ -145,8 +159,12 @@ impl Operator {
         let groups: Vec<(Arc<str>, Vec<PodId>)> =
             groups.iter().map(|(name, pods)| (Arc::from(name.as_str()), pods.clone())).collect();
         if let Some(etcd) = &self.etcd {
-            let (record, _) =
-                found::first(&self.cluster, lease, vec![etcd.entry()], view, &groups)?;
+            let voters = match self.callers.len() {
+                0 => vec![etcd.entry()],
+                3 | 5 => found::voters(&self.cluster, &self.all_described()?)?,
+                voters => return Err(found::not_so_many(voters)),
+            };
+            let (record, _) = found::first(&self.cluster, lease, voters, view, &groups)?;
             return self.runtime.block_on(etcd.found(&record));
         }
         let described = self.all_described()?;
@@ -192,34 +210,54 @@ impl Operator {
     ) -> Result<Epoch, ChangeFailed> {
         let asked = change::parse(change)?;
         if let Some(etcd) = &self.etcd {
-            if matches!(asked, change::Asked::ReplaceVoter { .. }) {
-                let message = "with engine = \"etcd\" there are no voters of ours to replace: etcd \
-                               replaces its own members, see `etcdctl member`";
-                let message = message.to_owned();
-                return Err(told("not_a_voter", message));
-            }
+            let change = self.message(&asked)?;
             let number = Dice::new().map_err(|error| told(error.code(), error.to_string()))?.word();
-            let made = etcd.change(number, change::message(&asked), is_called_off);
-            return self.runtime.block_on(made);
+            return self.runtime.block_on(etcd.change(number, change, is_called_off));
         }
-        let change = if let change::Asked::ReplaceVoter { old, new } = &asked {
-            self.replacement(old, new)?
-        } else {
-            change::message(&asked)
-        };
+        let change = self.message(&asked)?;
         self.runtime.block_on(change::make(&self.cluster, &self.callers, change))
     }
 
-    /// All descriptions, or why there is none of some.
+    fn message(&self, asked: &change::Asked) -> Result<crate::proto::RecordChange, ChangeFailed> {
+        match asked {
+            change::Asked::ReplaceVoter { old, new } => self.replacement(old, new),
+            change::Asked::Drain { .. }
+            | change::Asked::Activate { .. }
+            | change::Asked::Remove { .. }
+            | change::Asked::Reweight { .. }
+            | change::Asked::Lead { .. }
+            | change::Asked::AddGroup { .. } => Ok(change::message(asked)),
+        }
+    }
+
+    /// All descriptions of voters, or why there is none of some.
     fn all_described(&self) -> Result<Vec<Description>, ChangeFailed> {
         let (described, failed): (Vec<_>, Vec<_>) =
-            self.describe().into_iter().partition(Result::is_ok);
+            self.describe_voters().into_iter().partition(Result::is_ok);
         if failed.is_empty() {
-            return Ok(described.into_iter().flatten().collect());
+            let described: Vec<_> = described.into_iter().flatten().collect();
+            described.iter().try_for_each(|description| self.check_engine(description))?;
+            return Ok(described);
         }
         let reasons: Vec<String> =
             failed.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
         Err(ChangeFailed::Unreachable { reason: reasons.join("; ") })
+    }
+
+    /// Whether the process runs with the engine of the settings: a voter of the other one would
+    /// never vote.
+    fn check_engine(&self, description: &Description) -> Result<(), ChangeFailed> {
+        let engine = if self.etcd.is_some() { "etcd" } else { "embedded" };
+        let snapshot: Value = serde_json::from_str(&description.snapshot).unwrap_or_default();
+        let Some(other) = snapshot["engine"].as_str().filter(|other| *other != engine) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the process at {} runs with engine = {other:?}, and {engine:?} is meant: write the same \
+             quorum.engine for every process of the cluster",
+            description.address
+        );
+        Err(told("other_engine", message))
     }
 
     /// Finds out the ids of who leaves and of who comes.
@@ -233,6 +271,11 @@ impl Operator {
         let records = ours.filter_map(|description| description.record.as_ref());
         let newest = records.max_by_key(|record| record.epoch());
         let record = newest.ok_or_else(|| change::no_record(&described))?;
+        if self.etcd.is_some() && !has_voters(record) {
+            let message = "leases of this cluster lie in etcd, so there are no voters of ours to \
+                           replace: etcd replaces its own members, see `etcdctl member`";
+            return Err(told("not_a_voter", message.to_owned()));
+        }
         let old = change::voter(record, old)?;
         let caller = Caller::new(new, self.tls.as_ref(), self.timeout)
             .map_err(|error| told(error.code(), error.to_string()))?;
@@ -241,6 +284,7 @@ impl Operator {
         let answer = answer.map_err(|error| unreachable(error.to_string()))?;
         let codec = &mut Codec::new(self.cluster.clone());
         let description = Description::read(new, answer, codec).map_err(unreachable)?;
+        self.check_engine(&description)?;
         change::replace_voter(&self.cluster, record, old, &description)
     }
 }

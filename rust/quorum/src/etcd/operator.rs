@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Patience};
+use super::has_voters;
 use super::keys::Keys;
 use crate::error::{CallError, ChangeFailed, StartError};
 use crate::operator::Description;
@@ -78,8 +79,9 @@ impl EtcdOperator {
         VoterEntry { id: VoterId(ETCD), address: self.address.clone() }
     }
 
-    /// What can be said of the cluster from outside: nobody is asked but etcd. Takes a renewal
-    /// interval, and a lease if a process does not renew.
+    /// What etcd says of the cluster. Where leases lie in etcd, it stands for the voters: then this
+    /// takes a renewal interval, and a lease if a process does not renew. Voters speak for
+    /// themselves.
     pub(crate) async fn describe(&self) -> Result<Description, CallError> {
         let address = self.address.clone();
         let failed = |error: ChangeFailed| {
@@ -91,29 +93,29 @@ impl EtcdOperator {
             CallError { address: address.clone(), reason }
         };
         let record = self.record().await.map_err(failed)?;
-        let attending = match &record {
-            Some(record) => self.renewing(record).await.map_err(failed)?,
-            None => Vec::new(),
-        };
         let epoch = record.as_ref().map_or(0, |record| record.epoch().get());
-        let voter = VoterSnapshot {
-            id: format!("{ETCD:032x}"),
+        let grants = !record.as_ref().is_some_and(has_voters);
+        let voter_id = if grants { format!("{ETCD:032x}") } else { String::new() };
+        let mut voter = grants.then(|| VoterSnapshot {
+            id: voter_id.clone(),
             address: address.clone(),
             epoch,
             is_voter: record.is_some(),
-            attending,
             ..VoterSnapshot::default()
-        };
+        });
+        if let (Some(voter), Some(record)) = (&mut voter, &record) {
+            voter.attending = self.renewing(record).await.map_err(failed)?;
+        }
         let snapshot = NodeSnapshot {
             cluster: self.cluster.clone(),
             engine: "etcd",
             epoch,
             record: record.as_ref().map(record_json).unwrap_or_default(),
-            voter: Some(voter),
+            voter,
             ..NodeSnapshot::default()
         };
         let snapshot = serde_json::to_string(&snapshot).unwrap_or_default();
-        let (cluster, voter_id) = (self.cluster.clone(), format!("{ETCD:032x}"));
+        let cluster = self.cluster.clone();
         Ok(Description { address, cluster, voter_id, record, snapshot })
     }
 

@@ -1,4 +1,6 @@
 //! Nodes around a real etcd cluster of three members: Debian's `etcd-server`.
+mod voters;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -108,23 +110,17 @@ impl Etcd {
     }
 
     fn node(&self, pod: Option<&str>) -> Node {
-        Node::start(NodeSettings {
-            cluster: CLUSTER.into(),
-            engine: Engine::Etcd { endpoints: self.endpoints.clone(), prefix: "/hashroute".into() },
-            voters: Vec::new(),
-            listen: None,
-            advertise: None,
-            data: None,
+        Node::start(self.settings(pod)).unwrap()
+    }
+
+    fn settings(&self, pod: Option<&str>) -> NodeSettings {
+        let endpoints = self.endpoints.clone();
+        NodeSettings {
+            engine: Engine::Etcd { endpoints, prefix: "/hashroute".into() },
             pod: pod.map(str::to_owned),
-            view: view(),
             lease: self.lease,
-            tls: None,
-            priority: Priority::Ordinary,
-            stale_after: Duration::from_secs(3),
-            stall_check: Duration::ZERO,
-            force: true,
-        })
-        .unwrap()
+            ..settings_anywhere()
+        }
     }
 
     /// Founds the cluster; waits for etcd.
@@ -157,6 +153,26 @@ fn view() -> View {
 fn first(lease: LeaseSettings) -> Record {
     let voters = vec![VoterEntry { id: VoterId(1), address: "etcd".into() }];
     Record::first(ClusterId(7), lease.into(), voters, &view()).unwrap()
+}
+
+/// Settings of a process that reaches nobody.
+fn settings_anywhere() -> NodeSettings {
+    NodeSettings {
+        cluster: CLUSTER.into(),
+        engine: Engine::Etcd { endpoints: Vec::new(), prefix: "/hashroute".into() },
+        voters: Vec::new(),
+        listen: None,
+        advertise: None,
+        data: None,
+        pod: None,
+        view: view(),
+        lease: LEASE,
+        tls: None,
+        priority: Priority::Ordinary,
+        stale_after: Duration::from_secs(3),
+        stall_check: Duration::ZERO,
+        force: true,
+    }
 }
 
 fn slots() -> impl Iterator<Item = Resource> {

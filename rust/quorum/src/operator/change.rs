@@ -1,5 +1,5 @@
 //! A change of the record: read, said to a process that can make it, and what comes of it.
-use hashroute_coordination::{Change as RecordChange, Record, VoterId};
+use hashroute_coordination::{Change as RecordChange, Record, VoterEntry, VoterId};
 use hashroute_core::Epoch;
 use serde::Deserialize;
 use tonic::Code;
@@ -68,9 +68,7 @@ pub(crate) fn read(document: &str, record: &Record) -> Result<RecordChange, Chan
 /// The voter of this id or address.
 pub(super) fn voter(record: &Record, named: &str) -> Result<VoterId, ChangeFailed> {
     let id = u128::from_str_radix(named, 16).ok().filter(|_| named.len() == 32);
-    let is_meant = |entry: &&hashroute_coordination::VoterEntry| {
-        Some(entry.id.0) == id || entry.address == named
-    };
+    let is_meant = |entry: &&VoterEntry| Some(entry.id.0) == id || entry.address == named;
     let mut meant = record.voters().iter().filter(is_meant);
     let Some(voter) = meant.next() else {
         let voters = record.voters().iter();

@@ -32,6 +32,15 @@ pub(super) fn voters(
     Ok(voters)
 }
 
+/// With etcd, one voter would stand for etcd itself, and of two none may fail.
+pub(super) fn not_so_many(voters: usize) -> ChangeFailed {
+    let message = format!(
+        "{voters} voters are given: with engine = \"etcd\", name the 3 or 5 voters that grant leases, \
+         or none, and leases lie in etcd, too"
+    );
+    told("voters", message)
+}
+
 /// The first record and its message. The same input gives the same record, and so the same
 /// cluster.
 pub(super) fn first(

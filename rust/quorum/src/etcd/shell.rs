@@ -1,4 +1,5 @@
 //! The loop of a process whose cluster's record lies in etcd.
+mod figures;
 mod voters;
 
 use std::collections::VecDeque;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use hashroute_coordination::{Change, Incarnation, Record, RegisterAction, RegisterMember, Writer};
+use hashroute_coordination::{Change, Incarnation, RegisterAction, RegisterMember};
 use hashroute_core::Epoch;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
@@ -21,12 +22,11 @@ use crate::calls::Calls;
 use crate::clock;
 use crate::dice::Dice;
 use crate::error::{ChangeFailed, StartError};
-use crate::figures::{Figures, LinkFigures, MemberFigures};
 use crate::links::{Links, Own};
 use crate::proto;
 use crate::settings::NodeSettings;
 use crate::shared::Shared;
-use crate::shell::{Event, ago, response};
+use crate::shell::{Event, response};
 use crate::stalls::{self, Stalls};
 use crate::window::Window;
 use crate::wire;
@@ -376,23 +376,6 @@ impl EtcdShell {
         }
     }
 
-    fn note_lease(&mut self, before: Option<Duration>, now: Duration) {
-        let after = self.member.lease_end();
-        if after <= before {
-            self.lease_since = self.lease_since.filter(|_| after.is_some_and(|end| now < end));
-            return;
-        }
-        match before.filter(|end| *end > now) {
-            Some(end) => self.margins.push(end - now),
-            None => self.lease_since = Some(now),
-        }
-        if let Some(record) = self.member.record() {
-            let sent =
-                after.unwrap_or_default().saturating_sub(record.parameters().holder_window());
-            self.renewals.push(now.saturating_sub(sent));
-        }
-    }
-
     /// Returns whether the loop is over.
     fn go_on_stopping(&mut self, now: Duration) -> bool {
         let Some(stopping) = &mut self.stopping else { return false };
@@ -423,54 +406,6 @@ impl EtcdShell {
     fn say_ready(&mut self, result: Result<(), StartError>) {
         if let Some(ready) = self.ready.take() {
             let _ = ready.try_send(result);
-        }
-    }
-
-    /// The figures of this moment. Without voters etcd stands where they would.
-    fn figures(&self) -> Figures {
-        let (now, record) = (clock::now(), self.shared.record());
-        let voters = record.as_ref().map(|record| match record.voters() {
-            [entry] => vec![LinkFigures {
-                is_connected: self.trouble.is_none(),
-                heard_ago: self.member.answered_at().map(|at| now.saturating_sub(at)),
-                epoch: record.epoch().get(),
-                round_trip: Some(self.round_trips.last()),
-                ..LinkFigures::to(entry.id, self.client.address())
-            }],
-            _ => self.link_figures(record, now),
-        });
-        let troubles = self.trouble.iter().cloned().chain(self.links.troubles());
-        Figures {
-            engine: "etcd",
-            cluster: self.settings.cluster.clone(),
-            installed: ago(self.shared.installed(), now),
-            lease: self.settings.lease.into(),
-            is_stale: self.shared.is_stale(),
-            voters: voters.unwrap_or_default(),
-            voter: self.voter_figures(),
-            member: self.is_member.then(|| self.member_figures(record.as_ref(), now)),
-            store_round: self.round_trips.percentile(99),
-            stalls: self.stalls.figures(),
-            is_realtime: self.is_realtime,
-            priority_refused: self.priority_refused.clone(),
-            troubles: troubles.chain(self.attendees.troubles(now)).collect(),
-            follows_as: None,
-            record,
-        }
-    }
-
-    fn member_figures(&self, record: Option<&Record>, now: Duration) -> MemberFigures {
-        let writer: Writer = self.member.writer().clone();
-        let end = self.member.lease_end().filter(|end| *end > now);
-        MemberFigures {
-            writer,
-            record: record.cloned(),
-            lease_left: end.map(|end| end - now),
-            lease_since: end.and(self.lease_since).map(|since| now.saturating_sub(since)),
-            margins: self.margins.clone(),
-            renewals: self.renewals.clone(),
-            elections: self.elections,
-            gate: self.shared.gate.figures(),
         }
     }
 }

@@ -2,7 +2,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hashroute_coordination::{FromVoter, Record, ToVoter, VoterId};
+use hashroute_coordination::{FromVoter, ToVoter, VoterId};
 use hashroute_core::{Epoch, PodId};
 use tonic::Status;
 
@@ -13,13 +13,12 @@ use crate::clock;
 use crate::disk::{Disk, Stored};
 use crate::error::StartError;
 use crate::etcd::has_voters;
-use crate::figures::{Figures, LinkFigures, VoterFigures};
 use crate::link;
 use crate::links::Said;
 use crate::proto;
 use crate::proto::{attend_request, attend_response};
 use crate::server::{Attending, no_voter};
-use crate::wire::{cluster_id_out, voter_id_out};
+use crate::wire::cluster_id_out;
 
 /// The voter of this process. Its record and its votes lie in etcd; its disk keeps who it is, and
 /// that no other process is the same.
@@ -208,51 +207,6 @@ impl EtcdShell {
         if let Some(view) = told.and_then(|record| record.view.as_ref()) {
             self.links.has_record(number, Epoch::new(view.epoch));
         }
-    }
-
-    /// Who this process is; whoever asks makes the snapshot of the figures.
-    pub(super) fn describe(&self) -> (proto::DescribeResponse, Box<Figures>) {
-        let record = self.member.record();
-        let response = proto::DescribeResponse {
-            version: proto::Version::Version1.into(),
-            cluster: self.settings.cluster.clone(),
-            cluster_id: record.map(|it| cluster_id_out(it.cluster())).unwrap_or_default(),
-            voter_id: self.seat.as_ref().map(|seat| voter_id_out(seat.id)).unwrap_or_default(),
-            address: self.address.clone(),
-            record: record.map(|record| self.codec.record_out(record)),
-            snapshot: String::new(),
-        };
-        (response, Box::new(self.figures()))
-    }
-
-    /// The ways to the voters that this process talks to: a member to all, any other one at most to
-    /// its own.
-    pub(super) fn link_figures(&self, record: &Record, now: Duration) -> Vec<LinkFigures> {
-        let own = self.voter_record().map(Record::epoch);
-        let mut figures = self.links.figures(Some(record), own, now);
-        let me = self.seat.as_ref().map(|seat| seat.id);
-        figures.retain(|link| self.is_member || Some(link.id) == me);
-        figures
-    }
-
-    pub(super) fn voter_figures(&self) -> Option<VoterFigures> {
-        let seat = self.seat.as_ref()?;
-        Some(VoterFigures {
-            id: seat.id,
-            address: self.address.clone(),
-            record: self.voter_record().cloned(),
-            grants: seat.answers.grants,
-            refusals: seat.answers.refusals.clone(),
-            syncs: 0,
-            sync_times: crate::window::Window::default(),
-            attending: self.attendees.pods(),
-            routers: std::collections::BTreeMap::new(),
-            trouble: None,
-        })
-    }
-
-    fn voter_record(&self) -> Option<&Record> {
-        self.member.voter().map(|voter| &voter.state().installed)
     }
 }
 

@@ -156,8 +156,23 @@ fn who_reaches_no_majority_of_voters_stops_by_itself() {
 }
 
 #[test]
-fn a_process_that_stops_in_good_order_is_replaced() {
+fn pods_without_a_vote_attend_voters_elsewhere() {
     let etcd = Etcd::start();
+    let voters = [None; 3].map(|pod| Host::start(&etcd, pod));
+    found(&etcd, &voters.each_ref());
+    let [one, other] = ["pod-a", "pod-b"].map(|pod| etcd.node(Some(pod)));
+    wait("both pods write", || admitted(&one) + admitted(&other) == SLOTS as usize);
+    wait("all voters are attended", || {
+        voters.iter().all(|voter| attending(voter) == ["pod-a", "pod-b"])
+    });
+    drop(one);
+    wait("the other one writes everything", || admitted(&other) == SLOTS as usize);
+}
+
+#[test]
+fn a_process_that_stops_in_good_order_is_replaced_without_waiting_for_its_lease() {
+    // It would be waited for in vain.
+    let etcd = Etcd::with(LeaseSettings { ttl_us: 600_000_000, ..LEASE });
     let [mut one, other, _witness] = pair_and_witness(&etcd);
     assert!(one.node.take().unwrap().stop(Duration::from_secs(5)));
     wait("the other one writes everything", || admitted(other.node()) == SLOTS as usize);

@@ -125,7 +125,18 @@ impl Bug {
         !self.is_of_voters()
             || matches!(
                 self,
-                Self::RestartTakesOver
+                Self::NoGuardAtVote
+                    | Self::NoQuietTime
+                    | Self::NoQuietTimeForNewVoter
+                    | Self::GuardsDroppedAtInstall
+                    | Self::GrantAfterAccept
+                    | Self::GrantAcrossVoters
+                    | Self::RestartTakesOver
+                    | Self::AckExtendsNewest
+                    | Self::QuorumOfOne
+                    | Self::NoDriftMargin
+                    | Self::ChosenByOne
+                    | Self::TwoVotersAtOnce
                     | Self::LeaseFromAck
                     | Self::AckRevivesRenounced
                     | Self::NoProbe

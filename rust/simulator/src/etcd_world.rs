@@ -6,6 +6,7 @@ mod etcd;
 mod event;
 mod faults;
 mod gate;
+mod leases;
 mod link;
 mod members;
 pub(crate) mod plan;
@@ -28,7 +29,7 @@ use crate::plan::Clocks;
 use crate::queue::Queue;
 use etcd::Etcd;
 use event::Event;
-use members::{Alarm, Process};
+use members::{Alarm, Process, Running};
 use plan::Plan;
 
 /// Which process.
@@ -42,7 +43,7 @@ pub(crate) struct World {
     planted: Planted,
     queue: Queue<Event>,
     etcd: Etcd,
-    /// The pods' own processes, then their twins.
+    /// The pods' own processes, then witnesses, then the pods' twins.
     processes: Vec<Process>,
     /// The record of each intent that etcd has ever held, by the commit that wrote it.
     intents: BTreeMap<Revision, Record>,
@@ -76,10 +77,11 @@ impl World {
             dice,
             plan,
         };
-        for index in 0..world.plan.members {
-            world.add(pod(index), false);
+        for index in 0..world.plan.own() {
+            let place = world.add(pod(index), false);
+            world.processes[place].voter = (world.plan.voters > 0).then(|| first_voter(index));
         }
-        for place in 0..world.plan.members {
+        for place in 0..world.plan.own() {
             world.start(place);
         }
         for _ in 0..world.plan.groups {
@@ -135,6 +137,8 @@ impl World {
             Event::Checked { watch, has_missed } => self.checked(watch, has_missed),
             Event::WatchFails(watch) => self.watch_fails(watch),
             Event::WritesEnded { place, boot } => self.writes_ended(place, boot),
+            Event::ToVoter { place, from, message } => self.voter_hears(place, from, message),
+            Event::FromVoter { place, by, message } => self.member_hears(place, by, message),
             Event::Fault => self.fault(),
             Event::Restart { place } => self.start(place),
             Event::Crash { place, boot } => self.crash_if(place, boot),
@@ -189,9 +193,8 @@ impl World {
 
     fn schedule_wake(&mut self, place: Place) {
         let process = &mut self.processes[place];
-        let Some(running) = process.running.as_ref().filter(|running| running.has_begun) else {
-            return;
-        };
+        let is_busy = |running: &&Running| running.has_begun || running.member.voter().is_some();
+        let Some(running) = process.running.as_ref().filter(is_busy) else { return };
         let deadline = running.member.deadline();
         // One timer is enough: if it is early it is set anew when it fires.
         if deadline == Duration::MAX || process.alarm.is_some_and(|alarm| alarm.at <= deadline) {
@@ -221,7 +224,7 @@ impl World {
 
     fn ask_for_a_group(&mut self, place: Place) {
         let name: Arc<str> = Arc::from(format!("gateway-{}", self.groups.len()));
-        let pods = self.processes.iter().filter(|process| !process.is_twin);
+        let pods = self.processes.iter().take(self.plan.members);
         let candidates = pods.map(|process| process.pod.id.clone()).collect();
         self.groups.push(Arc::clone(&name));
         self.wish(place, &Change::AddGroup { name, candidates });
@@ -238,13 +241,22 @@ impl World {
 fn genesis(plan: &Plan) -> Record {
     let pods = (0..plan.known).map(pod).collect();
     let parameters = Parameters::new(plan.slots, 0.05, 0).unwrap_or_default();
-    // What votes is etcd: the record names it as one.
-    let etcd = vec![VoterEntry { id: VoterId(1), address: "etcd:2379".to_owned() }];
+    // Where no process votes the record names etcd as the one that does.
+    let etcd = VoterEntry { id: VoterId(1), address: "etcd:2379".to_owned() };
+    let voters = match plan.voters {
+        0 => vec![etcd],
+        voters => (0..voters).map(|index| leases::entry(first_voter(index))).collect(),
+    };
     let genesis = View::new(Epoch::new(1), parameters, pods)
         .map_err(Into::into)
-        .and_then(|view| Record::first(ClusterId(7), plan.parameters, etcd, &view));
+        .and_then(|view| Record::first(ClusterId(7), plan.parameters, voters, &view));
     let Ok(genesis) = genesis else { unreachable!("plans make valid clusters") };
     genesis
+}
+
+/// The voter of the process at this place, until its disk is lost.
+fn first_voter(place: usize) -> VoterId {
+    VoterId(10 + place as u128)
 }
 
 fn pod(index: usize) -> Pod {

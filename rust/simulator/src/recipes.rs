@@ -66,7 +66,11 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         | Bug::EarlierWaitCounts
         | Bug::MadeByAnother
         | Bug::RemovedComesBack
-        | Bug::DueForEver => {}
+        | Bug::DueForEver
+        | Bug::IntentUnread
+        | Bug::VoteDroppedEarly
+        | Bug::VotesOfOtherIntent
+        | Bug::VotersUnasked => {}
     }
 }
 

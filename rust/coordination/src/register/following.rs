@@ -51,6 +51,7 @@ impl RegisterMember {
             self.guard.installed();
             self.holder.installed(&record);
             self.reports.clear();
+            self.missed = None;
             self.stopping = None;
             self.quiescing.clear();
             self.suspect = None;

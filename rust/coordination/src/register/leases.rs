@@ -17,6 +17,10 @@ use crate::planted::Bug;
 use crate::record::{Record, VoterId, Writer};
 use crate::voter::Voter;
 
+/// For so long, in leases, a member keeps its lease that has stopped for an intent and is not
+/// answered by the store: longer than a store such as etcd looks for another leader.
+const STOPPED_LEASES: u32 = 10;
+
 /// Who has voted for the last intent that anybody has voted for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Votes {
@@ -95,6 +99,7 @@ impl RegisterMember {
                 }
             }
             FromVoter::Accepted { epoch, ballot } => self.count_vote(by, epoch, ballot),
+            FromVoter::Guarded { epoch, ballot, .. } => self.is_waited_for(now, epoch, ballot),
             FromVoter::Refused { writer, refusal, .. } if writer == self.me => match refusal {
                 Refusal::Ahead => {
                     let record = record.clone();
@@ -112,7 +117,6 @@ impl RegisterMember {
             FromVoter::Heard { .. }
             | FromVoter::Refused { .. }
             | FromVoter::Promised { .. }
-            | FromVoter::Guarded { .. }
             | FromVoter::Outbid { .. }
             | FromVoter::Decided { .. }
             | FromVoter::Missing { .. } => {}
@@ -137,6 +141,22 @@ impl RegisterMember {
         }
     }
 
+    /// A voter waits for this member to stop for an intent. The store says more of it; if that goes
+    /// on saying nothing, this member does not hear it, and others do.
+    fn is_waited_for(&mut self, now: Duration, epoch: Epoch, ballot: Ballot) {
+        let (intent, seen) = (Revision(ballot.round), self.last_word());
+        let follows = self.record.as_ref().is_some_and(|it| it.epoch().next().ok() == Some(epoch));
+        if follows && seen < intent {
+            let since = self.missed.filter(|(missed, _)| seen < *missed).map_or(now, |it| it.1);
+            self.missed = Some((intent, since));
+        }
+    }
+
+    /// The last commit up to which the store has answered here, or has told of intents.
+    fn last_word(&self) -> Revision {
+        self.seen.intent_at().max(self.confirmed_at)
+    }
+
     /// Whether a majority of the record's voters has voted for the intent: no writer that loses by
     /// it, and has not stopped, may write any more, unless it is withdrawn.
     pub(super) fn is_voted_for(&self, record: &Record, intent: Revision) -> bool {
@@ -151,6 +171,14 @@ impl RegisterMember {
         record.voters() != next.voters() && !self.planted.has(Bug::VotersUnasked)
     }
 
+    /// Whether by a change of voters everything would hang on voters that were not heard lately.
+    pub(super) fn hangs_on_unheard(&self, now: Duration, record: &Record, next: &Record) -> bool {
+        let lately = record.parameters().renewal_interval * 3;
+        let granted = self.holder.granted_since(now.saturating_sub(lately));
+        let heard = granted.filter(|it| next.has_voter(*it)).count();
+        next.voters() != record.voters() && heard < next.majority()
+    }
+
     /// Calls the voters, if it is time.
     pub(super) fn call_voters(&mut self, now: Duration) -> Vec<RegisterAction> {
         let Some(record) = self.record.as_ref().filter(|it| it.has_lease_voters()) else {
@@ -158,8 +186,16 @@ impl RegisterMember {
         };
         let Some(call) = self.holder.tick(now, record) else { return Vec::new() };
         let (epoch, writer) = (record.epoch(), self.me.clone());
+        let ttl = record.parameters().ttl;
+        let is_answered = self.answered_at.is_some_and(|at| now < at + ttl * STOPPED_LEASES);
+        // Whoever has stopped for an intent, and cannot learn what became of it, holds what nobody
+        // writes; and whoever is waited for, and cannot learn of that, is in the way of every change.
+        let is_deaf = self
+            .missed
+            .is_some_and(|(intent, since)| self.last_word() < intent && now >= since + ttl);
+        let is_of_use = !is_deaf && (self.stopping.is_none() || is_answered);
         self.to_voters(&match call {
-            Call::Renew(sequence) if record.names(&self.me) => {
+            Call::Renew(sequence) if record.names(&self.me) && is_of_use => {
                 ToVoter::Renew { epoch, writer, sequence }
             }
             Call::Renew(sequence) | Call::Probe(sequence) => {

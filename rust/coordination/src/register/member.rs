@@ -50,6 +50,9 @@ pub struct RegisterMember {
     pub(super) holder: LeaseHolder,
     pub(super) reports: Reports,
     pub(super) votes: Votes,
+    /// The last intent that a voter said to wait for this member for, and since when the store has
+    /// said nothing here of that one or one before it.
+    pub(super) missed: Option<(Revision, Duration)>,
     /// The voter of this process, if it votes.
     pub(super) seat: Option<Seat>,
     /// When the store is called next: for a lease, or to hear whether it answers.
@@ -131,6 +134,7 @@ impl RegisterMember {
             holder: LeaseHolder::new(now, planted),
             reports: Reports::default(),
             votes: Votes::default(),
+            missed: None,
             seat: None,
             next_renewal: now,
             answered_at: None,

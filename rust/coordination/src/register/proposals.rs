@@ -215,6 +215,10 @@ impl RegisterMember {
         record: &Record,
         out: &mut Vec<RegisterAction>,
     ) -> Option<(Record, bool)> {
+        if record.has_lease_voters() && self.holder.heard_since().is_none() {
+            // Who is not answered decides nothing: it may be the one that is cut off.
+            return None;
+        }
         if let Some(writer) = self.dead_writer(now, record) {
             if self.suspect.as_ref() != Some(&writer) {
                 self.suspect = Some(writer.clone());
@@ -238,6 +242,11 @@ impl RegisterMember {
             let change = Change::Join { pod, incarnation };
             return Some((record.next_planted(&change, self.planted).ok()?, false));
         }
+        if record.has_lease_voters() && !self.holder.is_fresh() {
+            // A change of voters stops renewals for a moment; one right after the other would stop
+            // them for so long that leases end.
+            return None;
+        }
         while let Some(change) = self.wishes.front().cloned() {
             let tries = self.tries;
             let next = if tries < TRIES_MOST {
@@ -246,6 +255,10 @@ impl RegisterMember {
                 Err(ChangeError::NotAgreed { tries })
             };
             match next {
+                Ok(next) if self.hangs_on_unheard(now, record, &next) => {
+                    self.failed(now, true);
+                    return None;
+                }
                 Ok(next) => return Some((next, true)),
                 Err(reason) => {
                     self.tries = 0;

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use hashroute_core::PodId;
+use hashroute_core::{Epoch, PodId};
 
 use super::{RegisterAction, Revision};
 use crate::message::{Ballot, FromVoter, ToVoter};
@@ -26,9 +26,20 @@ pub(super) struct Seat {
     voter: Option<Voter>,
     /// What it has voted for.
     said: Option<Ballot>,
-    /// When it is asked again for the vote that it could not give.
-    ask_at: Duration,
+    /// The vote that it cannot give yet, and whom it waits for.
+    waiting: Option<Waiting>,
     planted: Planted,
+}
+
+/// A vote that is to be given when those who lose something have stopped, or their leases have run
+/// out here.
+#[derive(Clone, Debug)]
+struct Waiting {
+    ballot: Ballot,
+    epoch: Epoch,
+    live: Vec<Writer>,
+    /// When it is tried again.
+    until: Duration,
 }
 
 /// An intent that follows the record, as it is put to the vote.
@@ -43,7 +54,7 @@ pub(super) struct Motion {
 
 impl Seat {
     pub(super) fn new(id: VoterId, me: PodId, planted: Planted) -> Self {
-        Self { id, me, voter: None, said: None, ask_at: Duration::MAX, planted }
+        Self { id, me, voter: None, said: None, waiting: None, planted }
     }
 
     pub(super) fn voter(&self) -> Option<&Voter> {
@@ -53,12 +64,13 @@ impl Seat {
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Duration {
         let voter = self.voter.as_ref().and_then(Voter::deadline);
-        voter.unwrap_or(Duration::MAX).min(self.ask_at)
+        let waiting = self.waiting.as_ref().map(|it| it.until);
+        [voter, waiting].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     /// Whether it has to be asked again for a vote.
     pub(super) fn is_to_be_asked(&self, now: Duration) -> bool {
-        now >= self.ask_at
+        self.waiting.as_ref().is_some_and(|it| now >= it.until)
     }
 
     /// Tells members which leases have run out since the last call.
@@ -75,7 +87,7 @@ impl Seat {
         record: &Record,
         motion: Option<Motion>,
     ) -> Vec<RegisterAction> {
-        self.ask_at = Duration::MAX;
+        self.waiting = None;
         let accepted = motion.as_ref().map(|it| (ballot(it.revision), it.record.clone()));
         let voter = self.voter.get_or_insert_with(|| {
             let accepted = accepted.filter(|_| !self.planted.has(Bug::IntentUnread));
@@ -110,6 +122,8 @@ impl Seat {
             let stop = losers.filter(|writer| !record.names(writer)).collect();
             voter.handle(now, self.me.clone(), ToVoter::Prepare { epoch, ballot, stop });
         }
+        let mut live = voter.state().installed.losers(&record);
+        live.retain(|writer| !released.contains(writer));
         let asked = ToVoter::Accept { ballot, record, released };
         let answers = voter.handle(now, self.me.clone(), asked);
         let answer = answers.into_iter().find_map(|action| match action {
@@ -124,7 +138,7 @@ impl Seat {
                 tell.into_iter().map(vote).collect()
             }
             Some(FromVoter::Guarded { remaining, .. }) => {
-                self.ask_at = now + remaining;
+                self.waiting = Some(Waiting { ballot, epoch, live, until: now + remaining });
                 Vec::new()
             }
             // It goes by a newer record already; or is none of its voters.
@@ -137,7 +151,7 @@ impl Seat {
         if let Some(voter) = &mut self.voter {
             voter.forget_vote();
         }
-        (self.said, self.ask_at) = (None, Duration::MAX);
+        (self.said, self.waiting) = (None, None);
     }
 
     /// A member asks for a lease, or tells of a record. Votes are asked for in the store alone.
@@ -148,21 +162,28 @@ impl Seat {
         message: ToVoter,
     ) -> Vec<RegisterAction> {
         let Some(voter) = &mut self.voter else { return Vec::new() };
-        let is_call = match message {
+        let caller = match &message {
             ToVoter::Prepare { .. } | ToVoter::Accept { .. } => return Vec::new(),
-            ToVoter::Renew { .. } | ToVoter::Probe { .. } => true,
-            ToVoter::Renounce { .. } | ToVoter::Install { .. } => false,
+            ToVoter::Renew { writer, .. } | ToVoter::Probe { writer, .. } => Some(writer.clone()),
+            ToVoter::Renounce { .. } | ToVoter::Install { .. } => None,
         };
         let mut actions: Vec<_> = said(voter.handle(now, from.clone(), message)).collect();
-        // A vote may have been lost on its way: whoever calls hears it again.
-        if let Some((ballot, record)) = voter.state().accepted.clone()
-            && is_call
-            && self.has_said(ballot)
-        {
-            let vote = FromVoter::Accepted { epoch: record.epoch(), ballot };
-            actions.push(RegisterAction::FromVoter(from, vote));
-        }
+        actions.extend(caller.and_then(|caller| self.also_says(now, from, &caller)));
         actions
+    }
+
+    /// What a caller hears beside its answer. A vote may have been lost on its way; and whoever a
+    /// vote waits for may not hear the store.
+    fn also_says(&self, now: Duration, to: PodId, caller: &Writer) -> Option<RegisterAction> {
+        let accepted = self.voter.as_ref()?.state().accepted.as_ref();
+        if let Some((ballot, record)) = accepted.filter(|(ballot, _)| self.has_said(*ballot)) {
+            let vote = FromVoter::Accepted { epoch: record.epoch(), ballot: *ballot };
+            return Some(RegisterAction::FromVoter(to, vote));
+        }
+        let waiting = self.waiting.as_ref().filter(|it| it.live.contains(caller))?;
+        let Waiting { ballot, epoch, until, .. } = *waiting;
+        let remaining = until.saturating_sub(now);
+        Some(RegisterAction::FromVoter(to, FromVoter::Guarded { epoch, ballot, remaining }))
     }
 
     /// Whether it has voted in this ballot, and the vote stands.

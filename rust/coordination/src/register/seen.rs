@@ -65,6 +65,11 @@ impl Seen {
         self.keys.get(key).filter(|known| known.value.is_none()).map(|known| known.revision)
     }
 
+    /// The last commit that is known to have changed the intent.
+    pub(super) fn intent_at(&self) -> Revision {
+        self.keys.get(&Key::Intent).map_or(Revision(0), |known| known.revision)
+    }
+
     /// The intent, its revision, who wrote it, and since when it was seen.
     pub(super) fn intent(&self) -> Option<(&Record, Revision, &Writer, Duration)> {
         let known = self.keys.get(&Key::Intent)?;

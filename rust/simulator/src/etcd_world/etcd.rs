@@ -41,6 +41,11 @@ impl Etcd {
         }
     }
 
+    /// What stands under the key, and since which commit.
+    pub(super) fn value(&self, key: &Key) -> Option<(Revision, &Value)> {
+        self.keys.get(key).map(|(revision, value)| (*revision, value))
+    }
+
     pub(super) fn read_all(&self) -> Vec<Entry> {
         self.keys.keys().map(|key| self.read(key)).collect()
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use hashroute_coordination::{Entry, RegisterEvent, Request, Revision, Transaction};
+use hashroute_coordination::{
+    Entry, FromVoter, RegisterEvent, Request, Revision, ToVoter, Transaction, VoterId,
+};
+use hashroute_core::PodId;
 
 use super::Place;
 use super::clients::Write;
@@ -91,6 +94,18 @@ pub(super) enum Event {
         place: Place,
         boot: u32,
     },
+    /// A voter is told something by a member.
+    ToVoter {
+        place: Place,
+        from: PodId,
+        message: ToVoter,
+    },
+    /// A member is told something by a voter.
+    FromVoter {
+        place: Place,
+        by: VoterId,
+        message: FromVoter,
+    },
     Fault,
     Restart {
         place: Place,
@@ -127,6 +142,8 @@ impl Event {
             | Self::Begin { place, .. }
             | Self::Answered { place, .. }
             | Self::WritesEnded { place, .. }
+            | Self::ToVoter { place, .. }
+            | Self::FromVoter { place, .. }
             | Self::Restart { place }
             | Self::Crash { place, .. }
             | Self::WriteArrives { place, .. }

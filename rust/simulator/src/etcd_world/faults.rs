@@ -34,6 +34,10 @@ impl World {
                 self.processes[place].is_mute = true;
                 self.processes[place].is_deaf = true;
             }
+            Kind::Unhear => self.processes[place].is_unheard = true,
+            Kind::DeafenToOthers => self.processes[place].hears_nobody = true,
+            Kind::Isolate => self.isolate(place),
+            Kind::LoseDisk => self.lose_disk(place),
             Kind::Mend => self.mend(),
             Kind::StopEtcd => {
                 let stop = self.dice.between(Duration::ZERO, self.plan.stop_most);
@@ -53,7 +57,8 @@ impl World {
             | Kind::Remove
             | Kind::Reweight
             | Kind::Lead
-            | Kind::StepDown => self.operate(kind),
+            | Kind::StepDown
+            | Kind::ReplaceVoter => self.operate(kind),
             Kind::Renounce => self.renounce(place),
             Kind::Twin => self.start_twin(),
         }
@@ -66,7 +71,7 @@ impl World {
     }
 
     /// A twin that is gone does not come back: the pod's own process does.
-    fn crash_for_a_while(&mut self, place: Place) {
+    pub(super) fn crash_for_a_while(&mut self, place: Place) {
         self.crash(place);
         if !self.processes[place].is_twin {
             let down = self.dice.between(Duration::ZERO, self.plan.down_most);
@@ -85,10 +90,18 @@ impl World {
             let process = &mut self.processes[place];
             let was_deaf = process.is_deaf;
             (process.is_mute, process.is_deaf) = (false, false);
+            (process.is_unheard, process.hears_nobody) = (false, false);
             if was_deaf {
                 self.mend_watch(place);
             }
         }
+    }
+
+    /// The host of the process is cut from all others.
+    pub(super) fn isolate(&mut self, place: Place) {
+        let process = &mut self.processes[place];
+        (process.is_mute, process.is_deaf) = (true, true);
+        (process.is_unheard, process.hears_nobody) = (true, true);
     }
 
     fn stick_for_a_while(&mut self, place: Place) {
@@ -102,7 +115,7 @@ impl World {
     /// Starts another process of some pod, as a supervisor does that takes a stalled one for dead. It
     /// ends after a while.
     fn start_twin(&mut self) {
-        if self.processes.len() >= self.plan.members + TWINS_MOST {
+        if self.processes.len() >= self.plan.own() + TWINS_MOST {
             return;
         }
         let place = self.any_member();
@@ -125,6 +138,10 @@ impl World {
             (Kind::Drain, _) => Change::Drain(pod),
             (Kind::Activate, _) => Change::Activate(pod),
             (Kind::Remove, _) => Change::Remove(pod),
+            (Kind::ReplaceVoter, _) => {
+                let Some((old, new)) = self.replacement() else { return };
+                Change::ReplaceVoter { old, new }
+            }
             (Kind::Lead, Some(group)) => Change::Lead { group, leader: pod },
             (Kind::StepDown, Some(group)) => {
                 let leader = self.observed.latest().group(&group).and_then(|it| it.leader.clone());

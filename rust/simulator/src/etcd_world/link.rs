@@ -139,7 +139,7 @@ impl World {
         let mut is_followed = false;
         for Entry { key, revision, value } in &changed {
             match (key, value) {
-                (Key::Beat(writer), Some(Value::Alive)) => {
+                (Key::Beat(writer), Some(Value::Alive)) if self.plan.voters == 0 => {
                     let until = asked.lets_write.unwrap_or(self.now);
                     self.observed.beat(writer, until, self.now + quiet);
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hashroute_coordination::{
-    Bug, Change, Incarnation, RegisterAction, RegisterMember, Request, WriteTag,
+    Bug, Change, Incarnation, RegisterAction, RegisterMember, Request, VoterId, WriteTag,
 };
 use hashroute_core::{Epoch, Pod};
 
@@ -40,6 +40,12 @@ pub(super) struct Process {
     pub(super) is_deaf: bool,
     /// Its watches tell nothing.
     pub(super) has_stuck_watches: bool,
+    /// The name of its voter, which lies on its disk; none if it does not vote.
+    pub(super) voter: Option<VoterId>,
+    /// No other process hears it.
+    pub(super) is_unheard: bool,
+    /// It hears no other process.
+    pub(super) hears_nobody: bool,
 }
 
 pub(super) struct Running {
@@ -66,6 +72,9 @@ impl Process {
             is_mute: false,
             is_deaf: false,
             has_stuck_watches: false,
+            voter: None,
+            is_unheard: false,
+            hears_nobody: false,
         }
     }
 }
@@ -83,6 +92,10 @@ impl World {
         process.last_incarnation = Some(incarnation);
         let now = process.clock.local(self.now);
         let member = RegisterMember::with_planted(process.pod.clone(), incarnation, now, planted);
+        let member = match process.voter {
+            Some(id) => member.voting(id),
+            None => member,
+        };
         process.boot += 1;
         process.alarm = None;
         process.running = Some(Running {
@@ -92,9 +105,11 @@ impl World {
             watch: Watch::default(),
             gate: Gate::default(),
         });
-        let boot = process.boot;
-        let check = self.dice.between(Duration::ZERO, STALL_CHECK);
-        self.push(check, Event::Begin { place, boot });
+        let (boot, is_twin) = (process.boot, process.is_twin);
+        if place < self.plan.members || is_twin {
+            let check = self.dice.between(Duration::ZERO, STALL_CHECK);
+            self.push(check, Event::Begin { place, boot });
+        }
         self.look(place);
     }
 
@@ -148,7 +163,11 @@ impl World {
         let is_over = !had_ended && member.has_ended();
         if let Some(end) = member.lease_end().filter(|end| Some(*end) != before) {
             // The first instant at which it is over: it is valid at every one before.
-            self.observed.lease_grew_by_beats(member.writer(), clock.when(end));
+            let end = clock.when(end);
+            match member.record().filter(|_| self.plan.voters > 0) {
+                Some(record) => self.observed.lease_grew(member.writer(), record, end),
+                None => self.observed.lease_grew_by_beats(member.writer(), end),
+            }
         }
         for action in actions {
             self.carry_out(place, action);
@@ -177,9 +196,9 @@ impl World {
             RegisterAction::Made { change, epoch } => {
                 self.observed.made(&writer, &change, epoch);
             }
-            RegisterAction::ToVoter(..)
-            | RegisterAction::FromVoter(..)
-            | RegisterAction::Dropped { .. } => {}
+            RegisterAction::ToVoter(to, message) => self.member_says(place, to, message),
+            RegisterAction::FromVoter(to, message) => self.voter_says(place, &to, &message),
+            RegisterAction::Dropped { .. } => {}
         }
     }
 

@@ -12,6 +12,8 @@ use crate::plan::Clocks;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) members: usize,
+    /// So many processes vote on leases; none if members keep theirs by beats in etcd.
+    pub(super) voters: usize,
     /// So many of the members' pods are in the first record; the others are new to the cluster.
     pub(super) known: usize,
     pub(super) slots: u64,
@@ -63,6 +65,12 @@ pub(super) enum Kind {
     Deafen,
     /// Neither hears the other.
     Cut,
+    /// The other processes do not hear this one.
+    Unhear,
+    /// It does not hear the others.
+    DeafenToOthers,
+    /// It is cut from etcd and from the others.
+    Isolate,
     Mend,
     /// etcd looks for another leader: nothing is committed meanwhile, and what is asked for waits,
     /// or is refused, or is said to be unknown and is done later.
@@ -80,6 +88,9 @@ pub(super) enum Kind {
     Lead,
     StepDown,
     AddGroup,
+    ReplaceVoter,
+    /// A process comes back with an empty directory: its voter has another name.
+    LoseDisk,
     Renounce,
     /// Another process of a pod is started while the one before may still run.
     Twin,
@@ -94,6 +105,12 @@ pub(super) enum Lasting {
     MemberMute,
     /// One member's watches never tell anything.
     WatchStuck,
+    /// One member is cut from etcd and from the other processes.
+    Isolated,
+    /// The others do not hear one member.
+    Unheard,
+    /// One member does not hear the others.
+    DeafToOthers,
 }
 
 const KINDS: [Kind; 18] = [
@@ -117,6 +134,13 @@ const KINDS: [Kind; 18] = [
     Kind::Twin,
 ];
 
+/// Beside those, where processes vote.
+const KINDS_OF_VOTERS: [Kind; 5] =
+    [Kind::Unhear, Kind::DeafenToOthers, Kind::Isolate, Kind::ReplaceVoter, Kind::LoseDisk];
+
+/// Leases by beats, by three voters, by five.
+const VOTERS: [usize; 10] = [0, 0, 0, 0, 0, 3, 3, 3, 3, 5];
+
 /// Large clusters cost more than they show.
 const MEMBERS: [usize; 10] = [2, 2, 2, 2, 3, 3, 3, 4, 5, 6];
 
@@ -128,20 +152,28 @@ const LASTING: [Lasting; 5] = [
     Lasting::WatchStuck,
 ];
 
+/// Beside those, where processes vote.
+const LASTING_OF_VOTERS: [Lasting; 3] =
+    [Lasting::Isolated, Lasting::Unheard, Lasting::DeafToOthers];
+
 impl Plan {
     /// The plan that the dice give.
     pub(crate) fn swarm(dice: &mut Dice) -> Self {
         let ms = Duration::from_millis;
         let heal_at = ms(300) + dice.between(ms(0), ms(1800));
-        let kinds = Self::kinds(dice);
+        let voters = *dice.pick(&VOTERS).unwrap_or(&0);
+        let kinds = Self::kinds(dice, voters);
         let members = *dice.pick(&MEMBERS).unwrap_or(&2);
         let wide = LeaseParameters { drift_ppm: 20_000, ..LeaseParameters::TIGHT };
         let parameters = if dice.per_mille(300) { wide } else { LeaseParameters::TIGHT };
         let look_after = ms(*dice.pick(&[200, 200, 200, 500]).unwrap_or(&500));
         // A watch that is silent is found out after a second, and pods join one after the other.
         let recovery = ms(2500) + ms(250) * u32::try_from(members).unwrap_or(8);
+        let mut lasting = LASTING.to_vec();
+        lasting.extend(LASTING_OF_VOTERS.iter().filter(|_| voters > 0));
         Self {
             members,
+            voters,
             known: 1 + dice.below(members),
             slots: *dice.pick(&[8, 8, 16]).unwrap_or(&8),
             groups: usize::from(dice.per_mille(500)),
@@ -149,7 +181,7 @@ impl Plan {
             heal_at,
             look_at: heal_at + look_after,
             end_at: heal_at + recovery,
-            lasting: dice.pick(&LASTING).copied().filter(|_| dice.per_mille(500)),
+            lasting: dice.pick(&lasting).copied().filter(|_| dice.per_mille(500)),
             fault_interval: dice.between(ms(10), ms(300)),
             kinds,
             loss_per_mille: *dice.pick(&[0, 0, 10, 50, 200]).unwrap_or(&0),
@@ -171,6 +203,12 @@ impl Plan {
         }
     }
 
+    /// How many processes there are beside twins. Where processes vote there is one more than is
+    /// needed, to take the place of another: witnesses make up for pods that are too few.
+    pub(super) fn own(&self) -> usize {
+        if self.voters == 0 { self.members } else { self.members.max(self.voters + 1) }
+    }
+
     /// How long a member may write after it sent a beat; and how long nobody may take one for old
     /// after it was committed, by the fastest clock that is allowed.
     pub(super) fn lease_times(&self) -> (Duration, Duration) {
@@ -181,9 +219,18 @@ impl Plan {
     }
 
     /// Which faults happen.
-    fn kinds(dice: &mut Dice) -> Vec<Kind> {
-        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| dice.per_mille(300)).collect();
-        let cuts = [Kind::Mute, Kind::Deafen, Kind::Cut];
+    fn kinds(dice: &mut Dice, voters: usize) -> Vec<Kind> {
+        let of_voters = KINDS_OF_VOTERS.into_iter().filter(|_| voters > 0);
+        let kinds = KINDS.into_iter().chain(of_voters).filter(|_| dice.per_mille(300));
+        let mut kinds: Vec<Kind> = kinds.collect();
+        let cuts = [
+            Kind::Mute,
+            Kind::Deafen,
+            Kind::Cut,
+            Kind::Unhear,
+            Kind::DeafenToOthers,
+            Kind::Isolate,
+        ];
         if kinds.iter().any(|kind| cuts.contains(kind)) {
             kinds.push(Kind::Mend);
         }

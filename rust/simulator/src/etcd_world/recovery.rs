@@ -23,7 +23,7 @@ impl World {
         self.etcd.stopped_until = self.now;
         self.mend();
         if self.dice.per_mille(700) {
-            (self.plan.members..self.processes.len()).for_each(|twin| self.crash(twin));
+            (self.plan.own()..self.processes.len()).for_each(|twin| self.crash(twin));
         }
         for place in 0..self.processes.len() {
             self.processes[place].paused_until = self.now;
@@ -38,6 +38,9 @@ impl World {
         let place = self.any_member();
         match lasting {
             Lasting::MemberDead => self.crash(place),
+            Lasting::Isolated => self.isolate(place),
+            Lasting::Unheard => self.processes[place].is_unheard = true,
+            Lasting::DeafToOthers => self.processes[place].hears_nobody = true,
             Lasting::MemberCut => {
                 self.processes[place].is_mute = true;
                 self.processes[place].is_deaf = true;

@@ -228,7 +228,12 @@ impl Observed {
     pub(crate) fn committed(&mut self, now: Duration, record: &Record) {
         let violation = self.superseded.followed(record);
         self.note(violation);
-        let violation = self.beats.followed(now, &self.releases, self.chosen.latest(), record);
+        let (releases, before) = (&self.releases, self.chosen.latest());
+        let violation = if before.voters().len() > 1 {
+            votes_and_grants::followed(&self.grants, now, releases, before, record)
+        } else {
+            self.beats.followed(now, releases, before, record)
+        };
         self.note(violation);
         let violation = one_record::committed(&mut self.chosen, record);
         self.note(violation);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hashroute_coordination::{Incarnation, Record, VoterId, VoterState, Writer};
 
+use super::releases::Releases;
 use super::{Invariant, Violation};
 
 /// Until when each voter has to guard each writer.
@@ -74,6 +75,27 @@ pub(crate) fn votes(
         live.find(|writer| grants.until(state.id, writer).is_some_and(|until| until > now))?;
     let seen = format!("voter {} voted while it had to guard {guarded:?}", state.id.0);
     Some(Violation::new(Invariant::VotesAndGrants, seen))
+}
+
+/// A register's record `before` is followed by `record`: a majority guards nobody any more who loses
+/// by it and has not stopped.
+pub(crate) fn followed(
+    grants: &Grants,
+    now: Duration,
+    releases: &Releases,
+    before: &Record,
+    record: &Record,
+) -> Option<Violation> {
+    let is_guarded = |writer: &Writer| {
+        let guards = |voter| grants.until(voter, writer).is_some_and(|until| until > now);
+        let guarding = before.voters().iter().filter(|entry| guards(entry.id)).count();
+        guarding >= before.majority() && !grants.renounced.contains(writer)
+    };
+    let mut live = before.losers(record).into_iter().filter(is_guarded);
+    let loser = live.find(|writer| !releases.has_said(writer, record))?;
+    let epoch = record.epoch();
+    let seen = format!("epoch {epoch} takes from {loser:?}, which a majority guards");
+    Some(Violation::new(Invariant::TakenFromStopped, seen))
 }
 
 /// The lease of a writer that goes by `record` now ends at this true time.

@@ -167,12 +167,7 @@ impl EtcdShell {
             attend_response::Message::Welcome(welcome) => self.welcomed(number, &welcome),
             attend_response::Message::FromPeer(_)
             | attend_response::Message::ChangeWanted(_)
-            | attend_response::Message::Coming(_)
-            | attend_response::Message::Promised(_)
-            | attend_response::Message::Guarded(_)
-            | attend_response::Message::Outbid(_)
-            | attend_response::Message::Decided(_)
-            | attend_response::Message::Missing(_) => {
+            | attend_response::Message::Coming(_) => {
                 let reason = "the voter there runs with the embedded engine: write the same \
                               quorum.engine for every process of the cluster";
                 self.links.distrust(number, reason.into());
@@ -181,7 +176,12 @@ impl EtcdShell {
             | attend_response::Message::Refused(_)
             | attend_response::Message::Heard(_)
             | attend_response::Message::Lapsed(_)
-            | attend_response::Message::Accepted(_)) => match self.codec.from_voter(message) {
+            | attend_response::Message::Promised(_)
+            | attend_response::Message::Accepted(_)
+            | attend_response::Message::Guarded(_)
+            | attend_response::Message::Outbid(_)
+            | attend_response::Message::Decided(_)
+            | attend_response::Message::Missing(_)) => match self.codec.from_voter(message) {
                 Ok(message) => {
                     let sent = self.calls.sent(self.member.writer(), &message);
                     self.links.measure(number, &message, answer.clock_ns, sent, now);

@@ -156,6 +156,45 @@ fn who_reaches_no_majority_of_voters_stops_by_itself() {
 }
 
 #[test]
+fn a_drain_waits_for_what_is_under_way_and_costs_no_lease() {
+    // A machine that stalls may cost a lease; what a drain costs, it costs every time.
+    assert!((0..5).any(|_| leases_outlast_a_drain()));
+}
+
+/// Whether two pods hold their leases without a gap, in the same conversations, while one of them
+/// is drained and a write is under way there.
+fn leases_outlast_a_drain() -> bool {
+    let etcd = Etcd::start();
+    let [one, other, _witness] = pair_and_witness(&etcd);
+    let (guard, began) = (one.node().guard().unwrap(), Instant::now());
+    let mine = slots().find(|slot| guard.admit(slot, None).is_ok()).unwrap();
+    let under_way = guard.admit(&mine, None).unwrap();
+    let (mut are_connected, mut may_end) = (true, false);
+    thread::scope(|scope| {
+        scope.spawn(|| change(&etcd, &other, r#"{"drain": {"pod": "pod-a"}}"#));
+        wait("nothing new is admitted", || guard.admit(&mine, None).is_err());
+        // Longer than two leases: voters say again and again whom they wait for.
+        let until = Instant::now() + PAUSE;
+        while Instant::now() < until {
+            let hosts = [&one, &other].into_iter();
+            let mut links = hosts.flat_map(|host| host.node().snapshot().voters);
+            are_connected &= links.all(|it| it.is_connected);
+            let second = other.node().guard().unwrap().admit(&mine, None);
+            assert!(second.is_err() || !under_way.is_valid(), "two writers");
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        may_end = under_way.is_valid();
+        drop(under_way);
+    });
+    wait("the other one writes everything", || admitted(other.node()) == SLOTS as usize);
+    let held_ms = began.elapsed().as_secs_f64() * 1e3;
+    let age = |host: &Host| host.node().snapshot().member.unwrap().lease_age_ms;
+    are_connected
+        && may_end
+        && [&one, &other].into_iter().all(|it| age(it).is_some_and(|it| it >= held_ms))
+}
+
+#[test]
 fn pods_without_a_vote_attend_voters_elsewhere() {
     let etcd = Etcd::start();
     let voters = [None; 3].map(|pod| Host::start(&etcd, pod));

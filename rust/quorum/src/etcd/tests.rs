@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,11 +54,7 @@ impl Etcd {
 
     fn with(lease: LeaseSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ports: Vec<u16> = {
-            // Held until all are known, so that they differ.
-            let held: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-            held.iter().map(|it| it.local_addr().unwrap().port()).collect()
-        };
+        let ports: Vec<u16> = std::iter::repeat_with(port).take(6).collect();
         let (clients, peers) = ports.split_at(3);
         let cluster: Vec<String> =
             peers.iter().enumerate().map(|(n, it)| format!("e{n}=http://127.0.0.1:{it}")).collect();
@@ -136,6 +133,19 @@ impl Drop for Etcd {
         for member in &mut self.members {
             let _ = member.kill();
             let _ = member.wait();
+        }
+    }
+}
+
+/// A port that no other test of this process was given, and that the system does not give out by
+/// itself before etcd takes it: or two tests would find themselves on one etcd.
+fn port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 1_000).unwrap() * 20;
+    loop {
+        let port = 10_000 + (own + GIVEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }

@@ -54,6 +54,15 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Why a test failed is in the figures of its processes.
+        if let Some(node) = self.node.as_ref().filter(|_| thread::panicking()) {
+            eprintln!("{:#?}", node.snapshot());
+        }
+    }
+}
+
 fn operator(etcd: &Etcd, voters: &[&Host]) -> Operator {
     let (endpoints, prefix) = (etcd.endpoints.clone(), "/hashroute".into());
     Operator::new(OperatorSettings {
@@ -210,11 +219,13 @@ fn pods_without_a_vote_attend_voters_elsewhere() {
 
 #[test]
 fn a_process_that_stops_in_good_order_is_replaced_without_waiting_for_its_lease() {
-    // It would be waited for in vain.
-    let etcd = Etcd::with(LeaseSettings { ttl_us: 600_000_000, ..LEASE });
+    let lease = Duration::from_secs(20);
+    let etcd = Etcd::with(LeaseSettings { ttl_us: 20_000_000, ..LEASE });
     let [mut one, other, _witness] = pair_and_witness(&etcd);
+    let began = Instant::now();
     assert!(one.node.take().unwrap().stop(Duration::from_secs(5)));
     wait("the other one writes everything", || admitted(other.node()) == SLOTS as usize);
+    assert!(began.elapsed() < lease, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -57,10 +57,11 @@ class Voter:
 
     def __init__(self, loaded: Loaded, start: Callable[[str], NativeNode]) -> None:
         quorum = loaded.configuration.quorum
-        if quorum is not None and quorum.engine == ETCD:
+        if quorum is not None and quorum.engine == ETCD and not quorum.voters:
             raise StartError(
-                f'{loaded.file}: with quorum.engine = "etcd" etcd alone votes: there is no witness '
-                "to run; give etcd a third member instead"
+                f'{loaded.file}: with quorum.engine = "etcd" and no quorum.voters etcd alone '
+                "votes: there is no witness to run; give etcd a third member, or name voters that "
+                "grant the leases"
             )
         if quorum is None or quorum.listen is None:
             raise StartError(

@@ -77,6 +77,10 @@ WITNESS = QUORUM + VOTER + "[pods.pod-a]\ngrpc = 'a:1'\n[pods.pod-b]\ngrpc = 'b:
         + '[quorum.etcd]\nendpoints = ["127.0.0.1:2379"]\n',
         BEFORE
         + '[quorum]\nengine = "etcd"\ncluster = "c"\n[quorum.etcd]\nendpoints = ["e:2379"]\n',
+        BEFORE
+        + QUORUM.replace("[quorum]", '[quorum]\nengine = "etcd"')
+        + VOTER
+        + '[quorum.etcd]\nendpoints = ["127.0.0.1:2379"]\n',
         BEFORE.replace("127.0.0.1:50051", "127.0.0.1:9100")
         + QUORUM
         + 'pod = "pod-a"\n[guard]\ngrpc = "0.0.0.0:9100"\ngrpc_service = "127.0.0.1:50051"\n',
@@ -108,8 +112,16 @@ def test_a_file_for_each_part_in_a_cluster_has_no_findings(tmp_path: Path, text:
         ),
         ('cluster = "c"\nvoters = ["a:1"]\nengine = "raft"', ["error not_a_choice quorum.engine"]),
         (
-            'cluster = "c"\nvoters = ["a:1"]\nengine = "etcd"',
+            'cluster = "c"\nvoters = ["a:1", "b:1", "c:1"]\nengine = "etcd"',
             ["error etcd_missing quorum.engine"],
+        ),
+        (
+            'cluster = "c"\nvoters = ["a:1"]\nengine = "etcd"\n[quorum.etcd]\nendpoints = ["e:2"]',
+            ["error voters quorum.voters"],
+        ),
+        (
+            'cluster = "c"\nengine = "etcd"\netcd = {endpoints = ["e:2"]}\n' + VOTER,
+            ["error voter_without_voters quorum.listen"],
         ),
         (
             'cluster = "c"\nvoters = ["a:1"]\n[quorum.etcd]\nendpoints = ["e:2"]',

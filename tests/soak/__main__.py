@@ -122,7 +122,11 @@ def _arguments() -> argparse.Namespace:
         help="on etcd: whether its leader is moved to the host that is hit, before each fault",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--engine", choices=["embedded", "etcd"], default="embedded")
+    parser.add_argument(
+        "--engine", choices=["embedded", "etcd", "etcd-voters"], default="embedded",
+        help="what holds the record, and what grants the leases: voters of ours both, etcd both, "
+        "or etcd the record and voters of ours the leases",
+    )  # fmt: skip
     parser.add_argument(
         "--guard", choices=["sidecar", "pod"], default="sidecar",
         help="what guards a pod: a sidecar in front of a service over gRPC, or the service itself, "

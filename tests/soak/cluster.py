@@ -3,8 +3,8 @@
 ``pod-a`` and ``pod-b`` each run a service and ``hashroute proxy`` in front of it, which votes and
 holds the pod's lease (the guard ``sidecar``), or a service that does so itself (the guard ``pod``);
 ``witness`` runs ``hashroute voter``; ``client`` runs a router and the writers; ``store`` runs the
-store. With the engine on etcd, the three hosts of the voters run a member of etcd each, and nobody
-of ours votes.
+store. With the engine on etcd, the three hosts of the voters run a member of etcd each; with
+``etcd`` alone nobody of ours votes, and with ``etcd-voters`` the three grant the leases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SECONDS_MAX = 60.0
 
 POLL_SECONDS = 0.005
 
-Engine = Literal["embedded", "etcd"]
+Engine = Literal["embedded", "etcd", "etcd-voters"]
 Guard = Literal["sidecar", "pod"]
 
 
@@ -55,17 +55,27 @@ class Trial:
     """The kinds of clients that write, if not all that can: :attr:`writers`."""
 
     @property
+    def is_on_etcd(self) -> bool:
+        """Whether the record lies in etcd."""
+        return self.engine != "embedded"
+
+    @property
+    def has_voters(self) -> bool:
+        """Whether voters of ours grant the leases."""
+        return self.engine != "etcd"
+
+    @property
     def writers(self) -> tuple[str, ...]:
         """The kinds of clients that write, of :data:`tests.soak.clients.KINDS`.
 
         A sidecar cannot tell a ZeroMQ service the term of a write, so what it guards is written
-        over gRPC alone. Clients without a router follow voters of ours, and on etcd there are none.
+        over gRPC alone. Clients without a router follow voters of ours, and on etcd nobody does.
         """
         if self.kinds:
             return self.kinds
         transports = ("grpc",) if self.guard == "sidecar" else ("grpc", "zmq")
         direct = tuple(f"direct-{it}" for it in transports)
-        return transports + direct if self.engine == "embedded" else transports
+        return transports if self.is_on_etcd else transports + direct
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:
@@ -119,7 +129,7 @@ class Cluster:
         if self.trial.guard == "sidecar":
             for pod in PODS:
                 self.start_service(pod)
-        if self.trial.engine == "etcd":
+        if self.trial.is_on_etcd:
             for name in VOTERS:
                 self._start_etcd(name)
             members = [f"{it}={self.hosts[it].address}" for it in VOTERS]
@@ -211,7 +221,7 @@ class Cluster:
         That is the sidecar of a pod or the service that stands in its place, the witness, or the
         router.
         """
-        if name == "witness" and self.trial.engine == "etcd":
+        if name == "witness" and not self.trial.has_voters:
             return
         if name in PODS and self.trial.guard == "pod":
             address = self.hosts[name].address
@@ -303,8 +313,8 @@ class Cluster:
 
     def _timeline(self, name: str) -> list[str]:
         """Where one of our processes writes down what it does, on etcd."""
-        is_on_etcd = self.trial.engine == "etcd"
-        return [str(self.directory / f"timeline-{name}.jsonl")] if is_on_etcd else []
+        path = self.directory / f"timeline-{name}.jsonl"
+        return [str(path)] if self.trial.is_on_etcd else []
 
     def _start_etcd(self, name: str) -> None:
         address = self.hosts[name].address
@@ -348,18 +358,18 @@ class Cluster:
     def _quorum(self, name: str) -> str:
         trial, lines = self.trial, ["[quorum]", 'cluster = "soak"']
         voters = ", ".join(f'"{self.hosts[it].address}:9010"' for it in VOTERS)
-        if trial.engine == "embedded":
+        if trial.has_voters:
             lines.append(f"voters = [{voters}]")
             if name in VOTERS:
                 lines.append(f'listen = "{self.hosts[name].address}:9010"')
                 lines.append(f'data = "{self.directory / f"data-{name}"}"')
-        else:
+        if trial.is_on_etcd:
             lines.append('engine = "etcd"')
         if name in PODS:
             lines.append(f'pod = "{name}"')
         lines.append(f'lease = "{trial.lease}"')
         lines += [f'priority = "{trial.priority}"', 'stall_check = "200ms"', "force = true"]
-        if trial.engine == "etcd":
+        if trial.is_on_etcd:
             endpoints = ", ".join(f'"{self.hosts[it].address}:2379"' for it in VOTERS)
             lines += ["", "[quorum.etcd]", f"endpoints = [{endpoints}]"]
         return "\n".join(lines)

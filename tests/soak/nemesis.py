@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-STAYS = frozenset({"kill -9 of the witness", "lossy links"})
+STAYS = frozenset({"kill -9 of the witness", "lossy links", "SIGSTOP of etcd"})
 """Faults that the writer survives."""
 
 RETURNS = frozenset({"restart at once"})
 """Faults after which the pod's next process may be back before the other pod has taken over."""
+
+ETCD_FROZEN_SECONDS = 1.0
+"""More than three leases of the default."""
 
 CUTS = frozenset({"cut off", "cut off, sends only", "cut off, hears only"})
 """Faults that hit whatever else runs on the host of the pod."""
@@ -120,8 +123,7 @@ class Nemesis:
         """
         self._cluster = cluster
         self._is_leader_there = is_leader_there
-        is_on_etcd = cluster.trial.engine == "etcd"
-        self._leaders = Leaders(cluster.leaders) if is_on_etcd else None
+        self._leaders = Leaders(cluster.leaders) if cluster.trial.is_on_etcd else None
         self._dice = random.Random(seed)
         self._tail = Tail(cluster.writes)
         self.kinds: dict[str, Callable[[str], float]] = {
@@ -139,6 +141,8 @@ class Nemesis:
         if cluster.trial.guard == "pod":
             # Service and member are one process: SIGSTOP stops both, with writes in hand.
             del self.kinds["SIGSTOP of the service, then kill -9"]
+        if cluster.trial.engine == "etcd-voters":
+            self.kinds["SIGSTOP of etcd"] = self._freeze_etcd
         self._heal: Callable[[], None] = lambda: None
 
     def strike(self, kind: str | None = None) -> Fault:
@@ -265,6 +269,23 @@ class Nemesis:
             self._cluster.signal("witness", signal.SIGKILL)
             self._restarts("witness")
         return time.monotonic()
+
+    def _freeze_etcd(self, _pod: str) -> float:
+        """All of etcd stops for longer than leases last; what counts is written after that."""
+        members = [f"etcd-{name}" for name in VOTERS]
+        for member in members:
+            self._cluster.signal(member, signal.SIGSTOP)
+
+        def heal() -> None:
+            for member in members:
+                self._cluster.signal(member, signal.SIGCONT)
+
+        self._heal = heal
+        time.sleep(ETCD_FROZEN_SECONDS)  # a fault lasts; not a poll
+        self._tail.read()
+        at = time.monotonic()
+        self._tail.watch(at)
+        return at
 
     def _loss(self, pod: str) -> float:
         """Short losses on the links of a pod, in both directions."""

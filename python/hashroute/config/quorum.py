@@ -138,7 +138,8 @@ class QuorumSection(Section):
 
     engine: Literal["embedded", "etcd"] = option(
         EMBEDDED,
-        "What holds the record and the leases: voters of our own, or an etcd cluster.",
+        "What holds the record and the leases: voters of our own, or an etcd cluster. With etcd "
+        "and `voters` the record lies in etcd, and the voters grant the leases.",
         because="it needs nothing beside the pods, and is the quicker one by far",
     )
     cluster: Annotated[
@@ -149,7 +150,8 @@ class QuorumSection(Section):
     ] = option(
         (),
         "`host:port` of the 1, 3 or 5 voters that a cluster is founded with, and to learn it from "
-        "later. Who votes after that is in the record.",
+        'later. Who votes after that is in the record. With `engine = "etcd"` none, or 3 or 5 that '
+        "grant the leases.",
         because="who votes must be said, never guessed",
     )
     listen: Annotated[Address | None, AddressOf(listens=True)] = option(

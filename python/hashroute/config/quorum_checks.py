@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _VOTERS_EXPECTED: Final = "the addresses of 1, 3 or 5 voters"
 _VOTERS: Final = frozenset({1, 3, 5})
+_VOTERS_ON_ETCD_EXPECTED: Final = (
+    "the addresses of 3 or 5 voters that grant the leases, or none: then leases are kept in etcd"
+)
+_VOTERS_ON_ETCD: Final = frozenset({0, 3, 5})
 
 
 def missing_files(configuration: Configuration, directory: Path) -> Iterator[Finding]:
@@ -80,9 +84,11 @@ def _lease_suits_the_priority(quorum: QuorumSection, _: Configuration) -> Iterat
 def _voters_are_odd(quorum: QuorumSection, _: Configuration) -> Iterator[Finding]:
     key: KeyPath = ("quorum", "voters")
     count = len(quorum.voters)
-    if count not in _VOTERS and not (count == 0 and quorum.engine == ETCD):
+    allowed = _VOTERS_ON_ETCD if quorum.engine == ETCD else _VOTERS
+    if count not in allowed:
         reason = {
             0: "nobody votes",
+            1: "one voter alone grants no lease that outlives it: etcd without voters does better",
             2: "of two voters both must live: the loss of either ends all writes",
             4: "four voters survive the loss of one, as three do, and need more answers",
         }
@@ -92,7 +98,7 @@ def _voters_are_odd(quorum: QuorumSection, _: Configuration) -> Iterator[Finding
             key,
             reason[count],
             ("quorum", "engine"),
-            expected=_VOTERS_EXPECTED,
+            expected=_VOTERS_ON_ETCD_EXPECTED if quorum.engine == ETCD else _VOTERS_EXPECTED,
             got=shown([str(address) for address in quorum.voters]),
             suggestion="one more, such as that of a witness: `hashroute voter`" if count else None,
         )
@@ -131,6 +137,17 @@ def _voter_is_whole(quorum: QuorumSection, _: Configuration) -> Iterator[Finding
             ("quorum", lacks),
             expected="both listen and data, or neither: a process that does not vote",
             suggestion=examples[lacks],
+        )
+    if quorum.listen is not None and not quorum.voters and quorum.engine == ETCD:
+        yield finding(
+            "error",
+            "voter_without_voters",
+            ("quorum", "listen"),
+            "a process votes with this engine only where voters grant the leases, and "
+            "quorum.voters names none",
+            ("quorum", "voters"),
+            expected="quorum.voters with 3 or 5 addresses, or neither listen nor data",
+            got=shown(str(quorum.listen)),
         )
     if quorum.listen is None:
         if quorum.advertise is not None:

@@ -94,7 +94,6 @@ bugs! {
     DueForEver: "What is due and cannot be done yet stays due at once.",
     // Where voters grant the leases of such members.
     IntentUnread: "A voter that starts again does not take the intent in the store for its vote.",
-    VoteDroppedEarly: "A voter forgets its vote when the intent is gone, which may be the record by then.",
     VotesOfOtherIntent: "Votes for one intent are counted for another.",
     VotersUnasked: "Voters are replaced without the votes of a majority of those before.",
 }

@@ -113,7 +113,10 @@ fn run_embedded(schedule: Schedule) -> Outcome {
 
 fn run_on_etcd(schedule: Schedule) -> Outcome {
     let mut dice = Dice::new(schedule.seed);
-    let plan = etcd_world::plan::Plan::swarm(&mut dice);
+    let mut plan = etcd_world::plan::Plan::swarm(&mut dice);
+    if let Some(bug) = schedule.bug.filter(|_| schedule.directed) {
+        plan.direct(bug);
+    }
     let mut world = etcd_world::World::new(dice, plan, schedule.bug, schedule.visible_only);
     world.trace = schedule.trace.then(Vec::new);
     let violation = world.run().err();

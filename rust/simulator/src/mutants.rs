@@ -20,12 +20,7 @@ pub struct Catch {
 /// are tried when no other has caught it.
 #[must_use]
 pub fn catch(engine: Engine, bug: Bug, seeds: Range<u64>, visible_only: bool) -> Option<Catch> {
-    let ways = match engine {
-        Engine::Embedded => [false, true].as_slice(),
-        // Its swarm meets what each of its bugs needs.
-        Engine::Etcd => &[false],
-    };
-    ways.iter().find_map(|directed| {
+    [false, true].iter().find_map(|directed| {
         seeds.clone().find_map(|seed| {
             let bug = Some(bug);
             let schedule =

@@ -68,7 +68,6 @@ pub(crate) fn direct(plan: &mut Plan, bug: Bug) {
         | Bug::RemovedComesBack
         | Bug::DueForEver
         | Bug::IntentUnread
-        | Bug::VoteDroppedEarly
         | Bug::VotesOfOtherIntent
         | Bug::VotersUnasked => {}
     }

@@ -231,8 +231,7 @@ impl RegisterMember {
             .seen
             .intent()
             .filter(|(next, ..)| next.check_follows_planted(record, self.planted).is_ok());
-        let is_over =
-            intent.is_none() && (self.is_withdrawn() || self.planted.has(Bug::VoteDroppedEarly));
+        let is_over = intent.is_none() && self.is_withdrawn();
         let motion = intent.map(|(next, revision, by, _)| {
             let mut released = record.losers(next);
             released.retain(|it| {
@@ -261,3 +260,6 @@ impl RegisterMember {
         actions
     }
 }
+
+#[cfg(test)]
+mod tests;

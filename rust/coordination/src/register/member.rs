@@ -372,6 +372,10 @@ impl RegisterMember {
             let condition = condition.into_iter().filter(|_| is_condition).collect();
             return self.transact(now, Purpose::Renewal, condition, then, vec![Key::Record]);
         }
+        let is_of_voters = self.record.as_ref().is_some_and(Record::has_lease_voters);
+        // A lease by voters asks the store for nothing: so the call brings what the watch may owe.
+        let intent = is_of_voters.then(|| self.seen.unchanged(Key::Intent));
+        let condition = condition.into_iter().chain(intent).collect();
         self.transact(now, Purpose::Probe, condition, Vec::new(), vec![Key::Record, Key::Intent])
     }
 

@@ -13,7 +13,7 @@ const SLOTS: u32 = 8;
 
 /// What the store holds, and what it did.
 #[derive(Default)]
-struct Store {
+pub(super) struct Store {
     revision: u64,
     keys: BTreeMap<Key, (Revision, Value)>,
 }
@@ -28,7 +28,23 @@ impl Store {
         }
     }
 
-    fn transact(&mut self, request: Request, asked: &Transaction) -> RegisterEvent {
+    /// Writes a key in a commit of its own.
+    pub(super) fn put(&mut self, key: Key, value: Value) {
+        self.revision += 1;
+        self.keys.insert(key, (Revision(self.revision), value));
+    }
+
+    /// Removes a key in a commit of its own.
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.revision += 1;
+        self.keys.remove(key);
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+        self.keys.get(key).map(|it| &it.1)
+    }
+
+    pub(super) fn transact(&mut self, request: Request, asked: &Transaction) -> RegisterEvent {
         let stands = |(key, revision): &(Key, Revision)| {
             self.keys.get(key).map_or(Revision(0), |it| it.0) == *revision
         };
@@ -58,7 +74,7 @@ fn first(pods: usize) -> Record {
     Record::first(ClusterId(7), LeaseParameters::TIGHT, voters, &view).unwrap()
 }
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 fn member(name: &str) -> RegisterMember {
     let pod = Pod::new(PodId::new(name).unwrap());
@@ -82,7 +98,11 @@ fn two() -> (Store, RegisterMember, RegisterMember) {
     (store, one, other)
 }
 
-fn look(store: &Store, member: &mut RegisterMember, now: Duration) -> Vec<RegisterAction> {
+pub(super) fn look(
+    store: &Store,
+    member: &mut RegisterMember,
+    now: Duration,
+) -> Vec<RegisterAction> {
     let revision = Revision(store.revision);
     let entries = store.keys.keys().map(|key| store.read(key)).collect();
     member.handle(now, RegisterEvent::Read { revision, entries })

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hashroute_coordination::LeaseParameters;
+use hashroute_coordination::{Bug, LeaseParameters};
 
 use crate::dice::Dice;
 use crate::plan::Clocks;
@@ -216,6 +216,39 @@ impl Plan {
         let fastest = 1_000_000 + u64::from(self.parameters.drift_ppm);
         let nanos = u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX);
         (window, Duration::from_nanos(nanos.saturating_mul(1_000_000) / fastest))
+    }
+
+    /// Bends the plan towards the faults that `bug` needs to do harm, where the swarm would meet
+    /// them rarely: each needs voters, and one that does not hear what others have decided.
+    pub(crate) fn direct(&mut self, bug: Bug) {
+        let ms = Duration::from_millis;
+        let kinds: &[Kind] = match bug {
+            Bug::IntentUnread => {
+                self.down_most = ms(5);
+                &[
+                    Kind::CrashMember,
+                    Kind::CrashMember,
+                    Kind::Reweight,
+                    Kind::Cut,
+                    Kind::Unhear,
+                    Kind::StopEtcd,
+                    Kind::Mend,
+                ]
+            }
+            Bug::NoQuietTimeForNewVoter | Bug::VotersUnasked => &[
+                Kind::ReplaceVoter,
+                Kind::Reweight,
+                Kind::Cut,
+                Kind::Cut,
+                Kind::Unhear,
+                Kind::Isolate,
+                Kind::Mend,
+            ],
+            _ => return,
+        };
+        (self.voters, self.members, self.known) = (3, 3, 3);
+        (self.kinds, self.fault_interval) = (kinds.to_vec(), ms(40));
+        (self.delay_most, self.straggler_most) = (ms(2), ms(0));
     }
 
     /// Which faults happen.

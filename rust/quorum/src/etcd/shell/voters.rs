@@ -114,8 +114,15 @@ impl EtcdShell {
     /// tried, too. A process that is no member needs no voter, and where etcd grants the leases,
     /// there is none.
     pub(super) fn links_follow_record(&mut self, now: Duration) {
-        let is_attending = self.own_pod().is_some();
-        let record = self.shared.record().filter(|record| is_attending && has_voters(record));
+        if self.member.has_ended() {
+            // A last word may be on its way. Else another process may attend as the same pod, and
+            // is to be left alone.
+            if self.stopping.is_none() {
+                self.links.end_all();
+            }
+            return;
+        }
+        let record = self.shared.record().filter(|record| self.is_member && has_voters(record));
         let tries_all = record.as_ref().is_some_and(|record| {
             let heard = self.links.majority_heard(record, self.member.voter().is_some(), now);
             heard.is_none_or(|at| now.saturating_sub(at) > self.settings.stale_after)

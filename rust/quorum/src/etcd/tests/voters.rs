@@ -204,6 +204,24 @@ fn leases_outlast_a_drain() -> bool {
 }
 
 #[test]
+fn a_process_whose_pod_has_another_one_goes_on_voting_and_leaves_that_one_alone() {
+    let etcd = Etcd::start();
+    let [one, other, _witness] = pair_and_witness(&etcd);
+    let next = etcd.node(Some("pod-a"));
+    wait("it takes the place of the one before", || {
+        admitted(one.node()) == 0 && admitted(&next) + admitted(other.node()) == SLOTS as usize
+    });
+    wait("every voter answers it, that of the one before too", || {
+        let voters = next.snapshot().voters;
+        voters.iter().all(|it| it.is_connected && it.round_trip_ms.is_some())
+    });
+    let left = one.node().snapshot();
+    let own = left.voter.as_ref().unwrap();
+    assert!(left.voters.iter().all(|it| it.is_connected == (it.id == own.id)), "{left:?}");
+    assert_eq!(own.attending, ["pod-a", "pod-b"]);
+}
+
+#[test]
 fn pods_without_a_vote_attend_voters_elsewhere() {
     let etcd = Etcd::start();
     let voters = [None; 3].map(|pod| Host::start(&etcd, pod));

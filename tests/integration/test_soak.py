@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from tests.soak.cluster import Engine, Guard
+
+ENGINES = get_args(Engine)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("engine", "guard"),
-    [("embedded", "sidecar"), ("embedded", "pod"), ("etcd", "sidecar"), ("etcd", "pod")],
+    [(engine, guard) for engine in ENGINES for guard in get_args(Guard)],
 )
 def test_every_fault_leaves_one_writer_and_loses_nothing(engine: str, guard: str) -> None:
     words = ["-m", "tests.soak", "--each", "--seconds", "500"]

@@ -33,6 +33,7 @@ use crate::transport;
 pub struct Node {
     address: Option<String>,
     cluster: String,
+    engine: &'static str,
     pod: Option<PodId>,
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
@@ -61,7 +62,7 @@ impl Node {
         let (ready, answer) = threads::sync_channel(1);
         let shared = Arc::new(Shared::new(settings.stale_after));
         let listening = listen(&settings)?;
-        let cluster = settings.cluster.clone();
+        let (cluster, engine) = (settings.cluster.clone(), settings.engine.name());
         let (mut voter, mut seat) = (None, None);
         match (&settings.data, &settings.engine) {
             (Some(directory), Engine::Embedded) => {
@@ -92,7 +93,7 @@ impl Node {
             .spawn(move || launch.run())
             .map_err(|source| StartError::Thread { name: THREAD, source })?;
         let (kill, thread) = (Some(kill), Some(thread));
-        let node = Self { address, cluster, pod, shared, events, kill, thread };
+        let node = Self { address, cluster, engine, pod, shared, events, kill, thread };
         // A thread that ended without a word has no reason that could be told.
         let ended =
             || StartError::Thread { name: THREAD, source: std::io::ErrorKind::Other.into() };
@@ -205,7 +206,7 @@ impl Node {
     fn silent(&self) -> NodeSnapshot {
         NodeSnapshot {
             cluster: self.cluster.clone(),
-            engine: "embedded",
+            engine: self.engine,
             epoch: self.record().map_or(0, |record| record.epoch().get()),
             is_stale: self.is_stale(),
             warnings: vec![format!(

@@ -64,6 +64,16 @@ pub enum Engine {
     },
 }
 
+impl Engine {
+    /// Its name, as the configuration has it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Etcd { .. } => "etcd",
+        }
+    }
+}
+
 /// The numbers of a lease, in microseconds, as they travel in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

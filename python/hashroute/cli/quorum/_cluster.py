@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hashroute.cli.quorum._verdict import degraded_of, reasons_of
+from hashroute.cli.quorum._verdict import degraded_of, reasons_of, without_etcd
 
 Snapshot = dict[str, Any]
 Record = dict[str, Any]
@@ -116,13 +116,15 @@ class Warned:
 class Cluster:
     """A cluster at one moment.
 
-    ``reasons`` say who cannot write, and are empty if everybody can; ``degraded`` says what does
-    not work although everybody can write. Both say what to do.
+    ``leases`` says who grants them: ``voters``, or ``etcd``. ``reasons`` say who cannot write, and
+    are empty if everybody can; ``degraded`` says what does not work although everybody can write.
+    Both say what to do.
     """
 
     name: str
     cluster_id: str
     engine: str
+    leases: str
     epoch: int
     digest: str | None
     lease: dict[str, Any] | None
@@ -156,8 +158,13 @@ def moment(ms_ago: float | None) -> str | None:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def cluster_of(name: str, answers: list[dict[str, Any]]) -> Cluster:
-    """Returns the cluster that ``answers``, one a process, describe; at least one was given."""
+def cluster_of(
+    name: str, answers: list[dict[str, Any]], etcd: frozenset[str] = frozenset()
+) -> Cluster:
+    """Returns the cluster that ``answers``, one a process, describe; at least one was given.
+
+    Of those at an address of ``etcd`` it is etcd that answers, or does not.
+    """
     answers = _without_repeats(answers)
     reached = [answer for answer in answers if "error" not in answer]
     record = max(
@@ -166,16 +173,22 @@ def cluster_of(name: str, answers: list[dict[str, Any]]) -> Cluster:
         default=None,
     )
     snapshots = [answer["snapshot"] for answer in reached]
-    voters = _voters(answers, record)
+    engine = next((it["engine"] for it in snapshots), "")
+    is_etcd = engine == "etcd" and (record is None or len(record["voters"]) == 1)
+    leases = "etcd" if is_etcd else "voters"
+    silent = [it for it in answers if it["address"] in etcd and "error" in it]
+    # Where voters grant the leases etcd is none of them.
+    voting = [it for it in answers if leases == "etcd" or it["address"] not in etcd]
+    voters = _voters(voting, record, leases)
     members = () if record is None else _members(record, snapshots)
     groups = () if record is None else _groups(record, snapshots)
     # Of a cluster that is the largest of those of its processes; 0 is of one that cannot tell.
     promises = [float(it["recovery_promise_ms"]) for it in snapshots if it["recovery_promise_ms"]]
-    engine = next((it["engine"] for it in snapshots), "")
     return Cluster(
         name=name,
         cluster_id="" if record is None else record["cluster_id"],
         engine=engine,
+        leases=leases,
         epoch=0 if record is None else record["epoch"],
         digest=None if record is None else record["digest"],
         lease=None if record is None else record["lease"],
@@ -184,8 +197,11 @@ def cluster_of(name: str, answers: list[dict[str, Any]]) -> Cluster:
         groups=groups,
         routers=_routers(snapshots, 0 if record is None else record["epoch"]),
         recovery_promise_ms=max(promises, default=None),
-        reasons=tuple(reasons_of(engine, voters, members, groups, is_founded=record is not None)),
-        degraded=tuple(degraded_of(engine, voters, members)),
+        reasons=tuple(reasons_of(leases, voters, members, groups, is_founded=record is not None)),
+        degraded=(
+            *(without_etcd(it["error"]) for it in silent),
+            *degraded_of(leases, voters, members),
+        ),
         warnings=tuple(
             Warned(address=it["address"], text=text)
             for it in reached
@@ -214,7 +230,7 @@ def _without_repeats(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [answer for answer in answers if answer in by_voter.values()]
 
 
-def _voters(answers: list[dict[str, Any]], record: Record | None) -> tuple[Voter, ...]:
+def _voters(answers: list[dict[str, Any]], record: Record | None, leases: str) -> tuple[Voter, ...]:
     wanted = [] if record is None else record["voters"]
     by_id = {answer.get("voter_id") or "": answer for answer in answers}
     by_address = {answer["address"]: answer for answer in answers}
@@ -231,6 +247,8 @@ def _voters(answers: list[dict[str, Any]], record: Record | None) -> tuple[Voter
         ):
             continue
         voters.append(_other_voter(answer, record))
+    if leases == "etcd":
+        return tuple(replace(voter, process=voter.process and "etcd") for voter in voters)
     return tuple(voters)
 
 
@@ -283,8 +301,6 @@ def _built(
 
 
 def _process(snapshot: Snapshot) -> str:
-    if snapshot["engine"] == "etcd":
-        return "etcd"
     member = snapshot["member"]
     return "witness" if member is None else str(member["pod"])
 

@@ -96,7 +96,8 @@ def look(target: Target) -> Cluster:
     if all("error" in answer for answer in answers):
         reasons = "; ".join(f"{it['address']}: {it['error']}" for it in answers)
         raise CouldNotRun(f"no voter of {target.settings['cluster']} answers: {reasons}")
-    return cluster_of(target.settings["cluster"], answers)
+    etcd = frozenset(target.settings.get("etcd", {}).get("endpoints", ()))
+    return cluster_of(target.settings["cluster"], answers, etcd)
 
 
 def native(settings_json: str) -> NativeOperator:

@@ -41,7 +41,7 @@ def status_text(cluster: Cluster) -> str:
         table(_VOTER_HEAD, [_voter(it) for it in cluster.voters], right={4, 5, 6}),
     ]
     if cluster.members:
-        rows = [_writer(it, cluster.engine) for it in cluster.members]
+        rows = [_writer(it, cluster.leases) for it in cluster.members]
         parts.append(table(_WRITER_HEAD, rows, right={2, 3, 7}))
     if cluster.groups:
         rows = [_group(it) for it in cluster.groups]
@@ -53,7 +53,7 @@ def status_text(cluster: Cluster) -> str:
 
 def members_text(cluster: Cluster) -> str:
     """Returns the table that `hashroute quorum members` shows: the pods, then the witnesses."""
-    rows = [_member(it, cluster.engine) for it in cluster.members]
+    rows = [_member(it, cluster.leases) for it in cluster.members]
     rows += [_witness(it) for it in cluster.voters if it.is_voter and it.process == "witness"]
     return table(_MEMBER_HEAD, rows, right={3, 5, 6, 7, 8})
 
@@ -75,7 +75,8 @@ def _headline(cluster: Cluster) -> str:
         facts.append(f"lease {ttl:g} ms, renewed each {interval:g} ms")
     if cluster.recovery_promise_ms is not None:
         facts.append(f"a new writer within {cluster.recovery_promise_ms:.0f} ms")
-    facts.append(cluster.engine)
+    is_mixed = cluster.engine == "etcd" and cluster.leases == "voters"
+    facts.append(f"{cluster.engine}, leases by voters" if is_mixed else cluster.engine)
     return "  ".join(facts)
 
 
@@ -93,7 +94,7 @@ def _voter(voter: Voter) -> tuple[str, ...]:
     )
 
 
-def _writer(member: Member, engine: str) -> tuple[str, ...]:
+def _writer(member: Member, leases: str) -> tuple[str, ...]:
     terms = ""
     if member.term_min is not None:
         oldest, newest = member.term_min, member.term_max
@@ -105,7 +106,7 @@ def _writer(member: Member, engine: str) -> tuple[str, ...]:
         f"{member.share:.2%}",
         terms,
         _since(member.since_ms),
-        _lease(member, engine),
+        _lease(member, leases),
         _ms(member.lease_margin_ms),
     )
 
@@ -121,14 +122,14 @@ def _group(group: Group) -> tuple[str, ...]:
     )
 
 
-def _member(member: Member, engine: str) -> tuple[str, ...]:
+def _member(member: Member, leases: str) -> tuple[str, ...]:
     refused = member.refused or {}
     return (
         member.pod,
         member.state,
         member.incarnation or "none",
         str(member.attends),
-        _lease(member, engine),
+        _lease(member, leases),
         _ms(member.lease_margin_ms),
         _ms(member.renewal_p99_ms),
         _ms(member.recovery_promise_ms),
@@ -142,8 +143,8 @@ def _witness(voter: Voter) -> tuple[str, ...]:
     return ("witness", state, *[""] * (len(_MEMBER_HEAD) - 2))
 
 
-def _lease(member: Member, engine: str) -> str:
-    if engine == "etcd" and member.incarnation:
+def _lease(member: Member, leases: str) -> str:
+    if leases == "etcd" and member.incarnation:
         return "renewed" if member.attends else "not renewed"
     if member.holds_lease is None:
         # Only who has a voter beside it was asked.

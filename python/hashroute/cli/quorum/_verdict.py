@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
     from hashroute.cli.quorum._cluster import Group, Member, Voter
 
-__all__ = ["degraded_of", "reasons_of"]
+__all__ = ["degraded_of", "reasons_of", "without_etcd"]
 
 
 def reasons_of(
-    engine: str,
+    leases: str,
     voters: Sequence[Voter],
     members: Sequence[Member],
     groups: Sequence[Group],
@@ -36,7 +36,7 @@ def reasons_of(
         yield "no pod owns slots: no process of one has joined. Start them: they join by themselves"
     for member in members:
         if member.slots or member.groups:
-            yield from _writer_reasons(engine, member, needed)
+            yield from _writer_reasons(leases, member, needed)
     for group in groups:
         if group.leader is None:
             candidates = ", ".join(group.candidates)
@@ -46,7 +46,7 @@ def reasons_of(
             )
 
 
-def _writer_reasons(engine: str, member: Member, needed: int) -> Iterator[str]:
+def _writer_reasons(leases: str, member: Member, needed: int) -> Iterator[str]:
     pod = member.pod
     if member.holds_lease is False:
         yield (
@@ -54,7 +54,7 @@ def _writer_reasons(engine: str, member: Member, needed: int) -> Iterator[str]:
             "majority of voters"
         )
     elif member.holds_lease is None and member.attends < needed:
-        if engine == "etcd":
+        if leases == "etcd":
             yield (
                 f"{pod} does not renew its lease in etcd: its process has ended or stands still, "
                 "or does not reach etcd; another pod takes over if one is there"
@@ -67,12 +67,20 @@ def _writer_reasons(engine: str, member: Member, needed: int) -> Iterator[str]:
             )
 
 
-def degraded_of(engine: str, voters: Sequence[Voter], members: Sequence[Member]) -> Iterator[str]:
+def without_etcd(problem: str) -> str:
+    """Says what does not work while voters grant leases and etcd does not answer."""
+    return (
+        f"etcd does not answer: writes go on, and until it does nothing can be changed, nor a dead "
+        f"pod replaced ({problem})"
+    )
+
+
+def degraded_of(leases: str, voters: Sequence[Voter], members: Sequence[Member]) -> Iterator[str]:
     """Says what does not work, or is on its way, although everybody may be able to write."""
     named = [voter for voter in voters if voter.is_voter]
     silent = [voter for voter in named if not voter.answers]
     spare = len(named) - len(silent) - (len(named) // 2 + 1)
-    if silent and spare >= 0 and engine != "etcd":
+    if silent and spare >= 0 and leases != "etcd":
         addresses = _and(voter.address for voter in silent)
         more = "one more lost and nobody writes" if spare == 0 else f"{spare} more may be lost"
         yield (

@@ -51,7 +51,7 @@ def status(
     A term is the epoch at which the present writer got a slot or a group; stores refuse writes of
     older ones. Times are in UTC, as far back as a process that answers remembers. A lease can be
     asked for where a voter runs beside the pod; of other pods it is shown how many voters they
-    talk to. With etcd nobody but etcd is asked, and it is shown who renews there.
+    talk to. Where leases lie in etcd nobody but etcd is asked, and it is shown who renews there.
     """
     target = target_of(file, targets, cluster, timeout_seconds)
     if watch:

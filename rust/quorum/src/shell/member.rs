@@ -87,6 +87,12 @@ impl MemberPart {
 }
 
 impl Shell {
+    /// The pod of this process, as long as that takes part or may yet. Then another process of it
+    /// may, and attends the voter of this one.
+    pub(super) fn own_pod(&self) -> Option<&PodId> {
+        self.member.as_ref().filter(|part| !part.has_left).map(|part| &part.pod.id)
+    }
+
     pub(super) fn member_deadline(&self) -> Option<Duration> {
         let part = self.member.as_ref()?;
         let check_ends = (!part.may_join).then_some(part.check_ends);

@@ -18,9 +18,8 @@ impl Shell {
             let reason = format!("the voter's disk failed ({trouble}): ask another voter");
             return Err(Status::unavailable(reason));
         }
-        let member = self.member.as_ref().filter(|member| !member.has_left);
-        let pod = member.map(|member| &member.pod.id);
-        let host = Host { voter: part.id, record: part.record(), pod };
+        let pod = self.own_pod().cloned();
+        let host = Host { voter: part.id, record: part.record(), pod: pod.as_ref() };
         let (attending, before) = self.attendees.hello(hello, &host, &self.codec)?;
         if let Some(before) = before {
             self.changes_lost_with(before);
@@ -68,7 +67,7 @@ impl Shell {
         let Some(content) = message.message else {
             return Err(Status::invalid_argument("nothing is to be passed on"));
         };
-        if self.member.as_ref().is_some_and(|member| member.pod.id == to) {
+        if self.own_pod() == Some(&to) {
             let message = self.codec.to_peer(content).map_err(|error| invalid(&error))?;
             self.mail.push_back(Mail::ToPeer(from.clone(), message));
         } else {

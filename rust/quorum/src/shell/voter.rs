@@ -199,9 +199,10 @@ impl Shell {
     }
 
     fn voter_says(&mut self, to: &PodId, message: FromVoter) {
+        let is_own = self.own_pod() == Some(to);
         let Some(part) = &mut self.voter else { return };
         part.answers.count(&message);
-        if self.member.as_ref().is_some_and(|member| member.pod.id == *to) {
+        if is_own {
             self.mail.push_back(Mail::FromVoter(part.id, message));
         } else {
             let message = self.codec.from_voter_out(&message);

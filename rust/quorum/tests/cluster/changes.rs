@@ -148,6 +148,18 @@ fn a_process_whose_pod_has_another_one_leaves_it_alone_and_still_follows() {
     await_shared(&second, &other);
 }
 
+/// The voter of a process that has left goes on, and answers the next process of its pod as any other.
+#[test]
+fn a_process_that_has_another_one_in_its_place_goes_on_voting_for_it() {
+    let (first, other, witness) = pair_and_witness(DEFAULT);
+    let second = Host::without_vote(DEFAULT, &[&first, &other, &witness], Some("pod-a"));
+    await_shared(&second, &other);
+    wait("all three voters answer", || {
+        let voters = second.node().snapshot().voters;
+        voters.len() == 3 && voters.iter().all(|it| it.round_trip_ms.is_some())
+    });
+}
+
 #[test]
 fn a_pod_that_nobody_knows_joins() {
     let (one, other, witness) = pair_and_witness(SLOW);

@@ -80,7 +80,14 @@ impl World {
                 let released = self.released(ballot.round, &state.installed, record);
                 self.observed.votes(self.now, &state, &released);
             }
-            _ => {}
+            FromVoter::Refused { .. }
+            | FromVoter::Heard { .. }
+            | FromVoter::Lapsed { .. }
+            | FromVoter::Promised { .. }
+            | FromVoter::Guarded { .. }
+            | FromVoter::Outbid { .. }
+            | FromVoter::Decided { .. }
+            | FromVoter::Missing { .. } => {}
         }
     }
 

@@ -222,32 +222,18 @@ impl Plan {
     /// them rarely: each needs voters, and one that does not hear what others have decided.
     pub(crate) fn direct(&mut self, bug: Bug) {
         let ms = Duration::from_millis;
-        let kinds: &[Kind] = match bug {
-            Bug::IntentUnread => {
-                self.down_most = ms(5);
-                &[
-                    Kind::CrashMember,
-                    Kind::CrashMember,
-                    Kind::Reweight,
-                    Kind::Cut,
-                    Kind::Unhear,
-                    Kind::StopEtcd,
-                    Kind::Mend,
-                ]
-            }
-            Bug::NoQuietTimeForNewVoter | Bug::VotersUnasked => &[
-                Kind::ReplaceVoter,
-                Kind::Reweight,
-                Kind::Cut,
-                Kind::Cut,
-                Kind::Unhear,
-                Kind::Isolate,
-                Kind::Mend,
-            ],
-            _ => return,
+        self.kinds = if bug == Bug::IntentUnread {
+            self.down_most = ms(5);
+            let crash = Kind::CrashMember;
+            vec![crash, crash, Kind::Reweight, Kind::Cut, Kind::Unhear, Kind::StopEtcd, Kind::Mend]
+        } else if matches!(bug, Bug::NoQuietTimeForNewVoter | Bug::VotersUnasked) {
+            let (change, cut) = (Kind::ReplaceVoter, Kind::Cut);
+            vec![change, Kind::Reweight, cut, cut, Kind::Unhear, Kind::Isolate, Kind::Mend]
+        } else {
+            return;
         };
+        self.fault_interval = ms(40);
         (self.voters, self.members, self.known) = (3, 3, 3);
-        (self.kinds, self.fault_interval) = (kinds.to_vec(), ms(40));
         (self.delay_most, self.straggler_most) = (ms(2), ms(0));
     }
 

@@ -110,7 +110,10 @@ impl Cluster {
                 RegisterAction::Quiesce(record) => {
                     self.processes[place].quiesced(self.now, &record)
                 }
-                _ => continue,
+                RegisterAction::Transact(..)
+                | RegisterAction::Installed(_)
+                | RegisterAction::Made { .. }
+                | RegisterAction::Dropped { .. } => continue,
             };
             self.carry_out(place, more);
         }
@@ -247,7 +250,7 @@ fn a_voter_that_starts_again_takes_the_intent_in_the_store_for_its_vote() {
         writer: loser.clone(),
         sequence: crate::message::Sequence(1),
     };
-    let answers = again.asked(cluster.now, loser.pod.clone(), renewal);
+    let answers = again.asked(cluster.now, loser.pod, renewal);
     let is_pending = |it: &RegisterAction| {
         let RegisterAction::FromVoter(_, FromVoter::Refused { refusal, .. }) = it else {
             return false;

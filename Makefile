@@ -62,12 +62,12 @@ test-python: build packages  ## the Python surface and real processes on loopbac
 
 SIMULATOR := $(CARGO) run $(CARGO_FLAGS) --quiet --release --package hashroute-simulator --
 
-soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, a quarter of it on etcd, then of faults on real processes, half of it on etcd
+soak: build packages  ## SOAK_SECONDS=1800 of schedules never run before, a quarter of it on etcd, then of faults on real processes, two thirds of it on etcd
 	seed=$$(( $$(date +%s) * 1000000 )) && \
 	$(SIMULATOR) --seeds $$seed..18446744073709551615 --seconds $$(( $(SOAK_SECONDS) * 3 / 4 )) && \
 	$(SIMULATOR) --engine etcd --seeds $$seed..18446744073709551615 --seconds $$(( $(SOAK_SECONDS) / 4 ))
-	for engine in embedded etcd; do for guard in sidecar pod; do \
-		$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 4 )) --engine $$engine --guard $$guard || exit 1; \
+	for engine in embedded etcd etcd-voters; do for guard in sidecar pod; do \
+		$(BIN)/python -m tests.soak --seconds $$(( $(SOAK_SECONDS) / 6 )) --engine $$engine --guard $$guard || exit 1; \
 	done; done
 
 simulate:  ## 200,000 seeded schedules of the single writer and 50,000 on etcd, or a minute of them; exits 1 if a promise breaks

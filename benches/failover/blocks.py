@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.soak.cluster import Engine
+
 FAULTS = ("kill -9", "SIGSTOP", "cut off", "cut off, sends only")
 MOVE = "drain"
 BUSY = (0, 2)
@@ -38,7 +40,7 @@ Sample = dict[str, Any]
 class Setting:
     """What is started: a row of the table, idle and busy."""
 
-    engine: str
+    engine: Engine
     lease: str
     priority: str
 
@@ -46,7 +48,7 @@ class Setting:
     def trial(self) -> Trial:
         """The cluster of it: unmodified grpcio clients write, through a router."""
         return Trial(
-            engine="etcd" if self.engine == "etcd" else "embedded",
+            engine=self.engine,
             lease=self.lease,
             priority=self.priority,
             kinds=("grpc",),
@@ -63,6 +65,10 @@ SETTINGS = (
         for priority in ("realtime", "ordinary")
     ),
     Setting(engine="etcd", lease="default", priority="realtime"),
+    *(
+        Setting(engine="etcd-voters", lease=lease, priority="realtime")
+        for lease in ("default", "tight")
+    ),
 )
 
 

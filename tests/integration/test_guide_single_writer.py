@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hashroute.config import check
 
 from tests.integration.processes import SECONDS_MAX, Program, until
 from tests.integration.quorum_desk import PATIENT, free_ports
@@ -133,6 +134,17 @@ def test_the_files_of_the_guide_are_those_of_the_examples() -> None:
             example = (EXAMPLES / name).read_text()
             assert example.partition("\n\n")[2] == text, f"{name} differs"
     assert sum(body.startswith("# witness-2") for body in files) == 1
+
+
+def test_what_the_guide_adds_for_etcd_fits_the_files_of_the_examples(tmp_path: Path) -> None:
+    blocks = [body for kind, body in BLOCK.findall(PAGE.read_text()) if kind == "toml"]
+    (added,) = (body for body in blocks if body.startswith("# in each file"))
+    engine, table = added.split("[quorum]\n")[1].split("\n\n")
+    for file in EXAMPLES.glob("*.toml"):
+        text = file.read_text().replace("[quorum]\n", f"[quorum]\n{engine}\n")
+        merged = tmp_path / file.name
+        merged.write_text(f"{text}\n{table}")
+        assert [finding.render(file.name) for finding in check(merged)[1]] == []
 
 
 @pytest.mark.timeout(900)

@@ -156,7 +156,8 @@ class SidecarSource:
     def quorum(self, timeout_seconds: float) -> tuple[str, list[str]] | None:
         """Asks for the cluster that the sidecar takes part in, and where its voters are.
 
-        None if it has none, or one on etcd: what is needed to look there it does not say.
+        None if it has none, or one whose leases lie in etcd: what is needed to look there it does
+        not say.
 
         Raises:
             UnavailableError: the sidecar does not answer.
@@ -168,9 +169,9 @@ class SidecarSource:
         if not answer.status.HasField("quorum"):
             return None
         figures = json.loads(answer.status.quorum)
-        if figures["engine"] != "embedded":
-            return None
         record = figures.get("record") or {}
+        if figures["engine"] != "embedded" and len(record.get("voters") or ()) <= 1:
+            return None
         known = record.get("voters") or figures.get("voters") or []
         voters = [voter["address"] for voter in known]
         return (figures["cluster"], voters) if voters else None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.etcd_members import Etcd
-from tests.integration.processes import until
+from tests.integration.processes import SECONDS_MAX, until
 from tests.integration.quorum_desk import Desk
 
 if TYPE_CHECKING:
@@ -110,10 +113,20 @@ def test_writes_go_on_while_etcd_does_not_answer(desk: VotingDesk) -> None:
     said = until(lambda: degraded(desk), "it is said that etcd does not answer")
     assert "etcd does not answer: writes go on" in said
     assert {key: desk.place("a", key) for key in KEYS} == places
+    assert [ready(desk, name) for name in ("a", "b", "witness")] == [HTTPStatus.OK] * 3
     for member in desk.etcd.members:
         member.thaw()
     until(lambda: desk.quorum("drain", "pod-a").returncode == 0, "etcd answers again")
     assert writers(desk) == {"pod-b"}
+
+
+def ready(desk: VotingDesk, name: str) -> int:
+    address = desk.hosts[name].addresses["admin"]
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=SECONDS_MAX) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def degraded(desk: VotingDesk) -> str | None:

@@ -42,9 +42,18 @@ def followed(quorum):
         server.stop(None).wait()
 
 
-@pytest.mark.parametrize(("engine", "kind"), [("embedded", QuorumSource), ("etcd", SidecarSource)])
-def test_voters_of_ours_are_followed_themselves_and_etcd_through_the_sidecar(engine, kind):
-    quorum = {"cluster": "desk-7", "engine": engine, "record": None}
+@pytest.mark.parametrize(
+    ("engine", "voters", "kind"),
+    [
+        ("embedded", None, QuorumSource),
+        ("etcd", None, SidecarSource),
+        ("etcd", 1, SidecarSource),
+        ("etcd", 3, QuorumSource),
+    ],
+)
+def test_voters_of_ours_are_followed_themselves_and_etcd_through_the_sidecar(engine, voters, kind):
+    record = None if voters is None else {"voters": [{"address": VOTER}] * voters}
+    quorum = {"cluster": "desk-7", "engine": engine, "record": record}
     with followed({**quorum, "voters": [{"address": VOTER}]}) as source:
         assert type(source) is kind
 

@@ -69,13 +69,13 @@ class Trial:
         """The kinds of clients that write, of :data:`tests.soak.clients.KINDS`.
 
         A sidecar cannot tell a ZeroMQ service the term of a write, so what it guards is written
-        over gRPC alone. Clients without a router follow voters of ours, and on etcd nobody does.
+        over gRPC alone. Clients without a router follow voters of ours, if there are any.
         """
         if self.kinds:
             return self.kinds
         transports = ("grpc",) if self.guard == "sidecar" else ("grpc", "zmq")
         direct = tuple(f"direct-{it}" for it in transports)
-        return transports if self.is_on_etcd else transports + direct
+        return transports + direct if self.has_voters else transports
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_MAX) -> None:

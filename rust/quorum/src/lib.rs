@@ -6,7 +6,7 @@
 //! cluster, looks at it and changes its record. No rule of the protocol lives here.
 #![deny(unsafe_code)]
 
-mod answers;
+mod answer_counts;
 mod attendees;
 mod calls;
 mod clock;
@@ -17,6 +17,7 @@ mod drift;
 mod error;
 mod etcd;
 mod figures;
+mod followers;
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(clippy::expect_used, clippy::panic, reason = "a fuzz body reports by panicking")]
 pub mod fuzzing;

@@ -59,9 +59,9 @@ impl Shared {
         self.installed.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
-    /// A majority had been heard at this time.
+    /// A majority, or a store that speaks for one, had been heard at this time.
     pub(crate) fn heard(&self, at: Duration) {
-        self.heard.store(clock::nanos(at), Ordering::Relaxed);
+        self.heard.fetch_max(clock::nanos(at), Ordering::Relaxed);
     }
 
     /// Whether no majority was heard for longer than is allowed.

@@ -2,7 +2,6 @@
 //! and carries out what they ask for.
 
 mod changes;
-mod followers;
 mod member;
 mod members;
 mod stopping;
@@ -26,6 +25,7 @@ use crate::clock;
 use crate::dice::Dice;
 use crate::error::{ChangeFailed, StartError};
 use crate::figures::Figures;
+use crate::followers::Followers;
 use crate::link::News;
 use crate::links::{Links, Own};
 use crate::proto;
@@ -37,7 +37,6 @@ use crate::wire::{Codec, cluster_id_out, voter_id_out};
 
 use changes::Changes;
 pub(crate) use changes::{read_response, response};
-use followers::Followers;
 use member::MemberPart;
 use stopping::Stopping;
 pub(crate) use voter::VoterPart;

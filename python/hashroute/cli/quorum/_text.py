@@ -46,7 +46,7 @@ def status_text(cluster: Cluster) -> str:
     if cluster.groups:
         rows = [_group(it) for it in cluster.groups]
         parts.append(table(_GROUP_HEAD, rows, right={2}))
-    if cluster.engine != "etcd":  # who watches etcd is not seen there
+    if cluster.leases != "etcd":  # who watches etcd is not seen there
         parts.append(_routers(cluster.routers))
     return "\n\n".join(parts)
 

@@ -10,7 +10,8 @@ use super::leases::Votes;
 use super::seat::Seat;
 use super::seen::Seen;
 use super::{
-    ANSWER_LEASES, Entry, Key, RegisterAction, RegisterEvent, Request, Revision, Transaction, Value,
+    ANSWER_LEASES, Entry, INTENT_PARTS, Key, RegisterAction, RegisterEvent, Request, Revision,
+    Transaction, Value,
 };
 use crate::change::Change;
 use crate::error::ChangeError;
@@ -287,8 +288,18 @@ impl RegisterMember {
     fn call_store(&mut self, now: Duration) -> Option<RegisterAction> {
         let calls = self.takes_part || self.seat.is_some();
         let parameters = self.parameters().filter(|_| calls)?;
-        let patience = parameters.ttl * ANSWER_LEASES;
-        self.waiting.retain(|_, waiting| now < waiting.sent + patience);
+        self.waiting.retain(|_, waiting| {
+            let patience = match waiting.purpose {
+                // What a store has lost with its leader is not answered: nobody waits for that.
+                Purpose::Intent => parameters.ttl / INTENT_PARTS,
+                Purpose::Renewal
+                | Purpose::Probe
+                | Purpose::Release
+                | Purpose::Commit
+                | Purpose::Renounce => parameters.ttl * ANSWER_LEASES,
+            };
+            now < waiting.sent + patience
+        });
         if now < self.next_renewal {
             return None;
         }

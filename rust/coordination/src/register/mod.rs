@@ -187,6 +187,9 @@ pub enum RegisterAction {
 const INTENT_LEASES: u32 = 3;
 /// How long a transaction is waited for before it counts as unanswered, in leases.
 const ANSWER_LEASES: u32 = 2;
+/// An intent that is not answered within such a part of a lease is put to the store once more: should
+/// both arrive, the second finds the first there.
+const INTENT_PARTS: u32 = 2;
 /// Between the first tries of two members that see the same failure.
 const STAGGER: Duration = Duration::from_millis(10);
 

@@ -22,6 +22,7 @@ use crate::calls::Calls;
 use crate::clock;
 use crate::dice::Dice;
 use crate::error::{ChangeFailed, StartError};
+use crate::followers::Followers;
 use crate::links::{Links, Own};
 use crate::proto;
 use crate::settings::NodeSettings;
@@ -68,6 +69,7 @@ pub(crate) struct EtcdShell {
     codec: Codec,
     links: Links,
     attendees: Attendees,
+    followers: Followers,
     mail: VecDeque<Mail>,
     beat_at: Duration,
     /// When the check of the stalls ends; none when it is over.
@@ -157,6 +159,7 @@ impl EtcdShell {
             codec: Codec::new(settings.cluster.clone()),
             links: Links::new(own, &settings, &shared, events),
             attendees: Attendees::default(),
+            followers: Followers::default(),
             mail: VecDeque::new(),
             beat_at: now,
             check_ends: is_member.then_some(now + settings.stall_check),
@@ -276,7 +279,10 @@ impl EtcdShell {
             Event::Describe { reply } => {
                 let _ = reply.send(Ok(self.describe()));
             }
-            Event::Follow { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
+            Event::Follow { request, reply } => {
+                let answer = self.follow(request);
+                let _ = reply.send(answer);
+            }
             Event::Found { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
             Event::MakeChange { reply, .. } => drop(reply.send(Err(lies_in_etcd()))),
             // Nothing of this engine is synced.
@@ -349,6 +355,7 @@ impl EtcdShell {
                 self.shared.publish(&record);
                 // What is to be sent may be for voters that were not there before.
                 self.links_follow_record(clock::now());
+                self.tell_followers(clock::now());
             }
             RegisterAction::Quiesce(record) => self.shared.gate.quiesce(&record),
             RegisterAction::Made { change, epoch } => {

@@ -9,13 +9,13 @@ use hashroute_coordination::{
 use hashroute_core::PodId;
 use tonic::Status;
 
-use crate::answers::Answers;
+use crate::answer_counts::AnswerCounts;
 use crate::clock;
 use crate::disk::Stored;
 use crate::disk_thread::DiskThread;
 use crate::figures::VoterFigures;
 use crate::proto;
-use crate::server::{check_cluster, check_version, invalid, no_voter};
+use crate::server::{self, check_cluster, check_version, invalid, no_voter};
 use crate::window::Window;
 use crate::wire;
 
@@ -31,7 +31,7 @@ pub(crate) struct VoterPart {
     syncing: VecDeque<Vec<VoterAction>>,
     /// Who waits to hear that the first record is durable.
     founders: Vec<Reply<proto::FoundResponse>>,
-    answers: Answers,
+    answers: AnswerCounts,
     syncs: u64,
     sync_times: Window,
 }
@@ -61,7 +61,7 @@ impl VoterPart {
             disk,
             syncing: VecDeque::new(),
             founders: Vec::new(),
-            answers: Answers::default(),
+            answers: AnswerCounts::default(),
             syncs: 0,
             sync_times: Window::default(),
         }
@@ -237,6 +237,35 @@ impl Shell {
             }
             self.carry_out_voter(then);
         }
+    }
+
+    /// A router wants to follow the record.
+    pub(super) fn follow(
+        &mut self,
+        request: proto::FollowRequest,
+    ) -> Result<server::Answers<proto::FollowResponse>, Status> {
+        let part = self.voter.as_ref().ok_or_else(no_voter)?;
+        if let Some(trouble) = part.trouble() {
+            let reason = format!("the voter's disk failed ({trouble}): ask another voter");
+            return Err(Status::unavailable(reason));
+        }
+        let answers = self.followers.begin(request, self.codec.cluster())?;
+        self.tell_followers(clock::now());
+        Ok(answers)
+    }
+
+    /// Every router hears that the voter is there, and its record if it has not got it.
+    pub(super) fn tell_followers(&mut self, now: Duration) {
+        if let Some(part) = &self.voter {
+            self.followers.tell(part.id, part.record(), &self.codec, now);
+        }
+    }
+
+    /// Every router and every member hears what the voter will vote for when others have stopped.
+    fn foretell(&mut self, message: &proto::Record) {
+        let Some(id) = self.voter.as_ref().map(|part| part.id) else { return };
+        self.attendees.foretell(message);
+        self.followers.foretell(id, message);
     }
 
     /// The first record is durable: whoever waited for it hears of it.

@@ -1,5 +1,4 @@
 //! What the loop tells of itself.
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hashroute_coordination::Record;
@@ -42,7 +41,10 @@ impl EtcdShell {
                 round_trip: Some(self.round_trips.last()),
                 ..LinkFigures::to(entry.id, self.client.address())
             }],
-            _ => self.link_figures(record, now),
+            _ => {
+                let own = self.voter_record().map(Record::epoch);
+                self.links.figures(Some(record), own, now)
+            }
         });
         let troubles = self.trouble.iter().cloned().chain(self.links.troubles());
         Figures {
@@ -59,7 +61,7 @@ impl EtcdShell {
             is_realtime: self.is_realtime,
             priority_refused: self.priority_refused.clone(),
             troubles: troubles.chain(self.attendees.troubles(now)).collect(),
-            follows_as: None,
+            follows_as: self.links.follows_as(),
             record,
         }
     }
@@ -94,16 +96,6 @@ impl EtcdShell {
         (response, Box::new(self.figures()))
     }
 
-    /// The ways to the voters that this process talks to: a member to all, any other one at most to
-    /// its own.
-    fn link_figures(&self, record: &Record, now: Duration) -> Vec<LinkFigures> {
-        let own = self.voter_record().map(Record::epoch);
-        let mut figures = self.links.figures(Some(record), own, now);
-        let me = self.seat.as_ref().map(|seat| seat.id);
-        figures.retain(|link| self.is_member || Some(link.id) == me);
-        figures
-    }
-
     fn voter_figures(&self) -> Option<VoterFigures> {
         let seat = self.seat.as_ref()?;
         Some(VoterFigures {
@@ -115,7 +107,7 @@ impl EtcdShell {
             syncs: 0,
             sync_times: Window::default(),
             attending: self.attendees.pods(),
-            routers: BTreeMap::new(),
+            routers: self.followers.epochs(),
             trouble: None,
         })
     }

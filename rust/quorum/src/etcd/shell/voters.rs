@@ -2,12 +2,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hashroute_coordination::{FromVoter, ToVoter, VoterId};
+use hashroute_coordination::{FromVoter, Record, ToVoter, VoterId};
 use hashroute_core::{Epoch, PodId};
 use tonic::Status;
 
 use super::EtcdShell;
-use crate::answers::Answers;
+use crate::answer_counts::AnswerCounts;
 use crate::attendees::{Host, to_voter};
 use crate::clock;
 use crate::disk::{Disk, Stored};
@@ -17,7 +17,7 @@ use crate::link;
 use crate::links::Said;
 use crate::proto;
 use crate::proto::{attend_request, attend_response};
-use crate::server::{Attending, no_voter};
+use crate::server::{self, Attending, no_voter};
 use crate::wire::cluster_id_out;
 
 /// The voter of this process. Its record and its votes lie in etcd; its disk keeps who it is, and
@@ -25,7 +25,7 @@ use crate::wire::cluster_id_out;
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(super) id: VoterId,
-    pub(super) answers: Answers,
+    pub(super) answers: AnswerCounts,
     /// Holds the lock on the directory.
     _disk: Disk,
 }
@@ -47,7 +47,7 @@ impl Seat {
     pub(crate) fn open(directory: &Path, cluster: &str) -> Result<Self, StartError> {
         let (disk, stored) = Disk::open(directory, cluster)?;
         match stored {
-            Stored::Newcomer(id) => Ok(Self { id, answers: Answers::default(), _disk: disk }),
+            Stored::Newcomer(id) => Ok(Self { id, answers: AnswerCounts::default(), _disk: disk }),
             Stored::Known(_) => Err(StartError::DiskOfOtherEngine { path: directory.to_owned() }),
         }
     }
@@ -103,31 +103,65 @@ impl EtcdShell {
         is_member.then(|| &self.member.writer().pod)
     }
 
-    /// What is done ten times a second: members hear that the voter is there, and this one sees to
-    /// it that there is a way to every voter of the record.
+    /// What is done ten times a second: those who listen hear that the voter is there, and this
+    /// process sees to it that there is a way to every voter of the record.
     pub(super) fn beat(&mut self, now: Duration) {
         self.attendees.beat(now);
+        self.tell_followers(now);
         self.links_follow_record(now);
+        self.count_heard(now);
     }
 
     /// As long as no majority of the record's voters is heard, the addresses of the settings are
-    /// tried, too. A process that is no member needs no voter, and where etcd grants the leases,
-    /// there is none.
+    /// tried, too. Where etcd grants the leases, there is no voter.
     pub(super) fn links_follow_record(&mut self, now: Duration) {
-        if self.member.has_ended() {
-            // A last word may be on its way. Else another process may attend as the same pod, and
-            // is to be left alone.
-            if self.stopping.is_none() {
-                self.links.end_all();
+        if self.member.has_ended() && self.links.follows_as().is_none() {
+            if self.stopping.is_some() {
+                // A last word may be on its way.
+                return;
             }
+            // Another process may attend as the same pod, and is to be left alone.
+            self.links.end_all();
+            self.links.attend_no_more();
+        }
+        let record = self.shared.record();
+        if record.as_ref().is_some_and(|record| !has_voters(record)) {
             return;
         }
-        let record = self.shared.record().filter(|record| self.is_member && has_voters(record));
-        let tries_all = record.as_ref().is_some_and(|record| {
-            let heard = self.links.majority_heard(record, self.member.voter().is_some(), now);
-            heard.is_none_or(|at| now.saturating_sub(at) > self.settings.stale_after)
-        });
+        let heard = record.as_ref().and_then(|record| self.majority_heard(record, now));
+        let tries_all = heard.is_none_or(|at| now.saturating_sub(at) > self.settings.stale_after);
         self.links.follow(record.as_ref(), tries_all, now);
+    }
+
+    fn majority_heard(&self, record: &Record, now: Duration) -> Option<Duration> {
+        self.links.majority_heard(record, self.member.voter().is_some(), now)
+    }
+
+    /// The record is fresh as long as etcd answers, or a majority of its voters is heard: they grant
+    /// nothing by an older one than theirs.
+    fn count_heard(&self, now: Duration) {
+        let record = self.shared.record().filter(has_voters);
+        if let Some(at) = record.and_then(|record| self.majority_heard(&record, now)) {
+            self.shared.heard(at);
+        }
+    }
+
+    /// A router wants to follow the record, or hear that this voter is there.
+    pub(super) fn follow(
+        &mut self,
+        request: proto::FollowRequest,
+    ) -> Result<server::Answers<proto::FollowResponse>, Status> {
+        self.seat.as_ref().ok_or_else(no_voter)?;
+        let answers = self.followers.begin(request, self.codec.cluster())?;
+        self.tell_followers(clock::now());
+        Ok(answers)
+    }
+
+    /// Every router hears that the voter is there, and its record if it has not got it.
+    pub(super) fn tell_followers(&mut self, now: Duration) {
+        if let Some(seat) = &self.seat {
+            self.followers.tell(seat.id, self.member.record(), &self.codec, now);
+        }
     }
 
     /// Decides whether a member may converse with the voter of this process, and begins.
@@ -161,9 +195,34 @@ impl EtcdShell {
 
     pub(super) fn link_news(&mut self, number: u64, news: link::News) {
         let now = clock::now();
-        // As a router this process listens to etcd alone.
-        if let Some(Said::ToMember(answer)) = self.links.hear(number, news, now) {
-            self.voter_said(number, now, *answer);
+        match self.links.hear(number, news, now) {
+            None => return,
+            Some(Said::ToMember(answer)) => self.voter_said(number, now, *answer),
+            Some(Said::ToRouter(answer)) => {
+                self.links.is_with(number, &answer.voter_id);
+                if let Some(message) = answer.record {
+                    self.read_record(number, &message);
+                }
+            }
+        }
+        self.count_heard(now);
+    }
+
+    /// A voter has this record from etcd. If this process does not hear that, it goes by it as a
+    /// router; a member waits for etcd, which tells the commit as well.
+    fn read_record(&mut self, number: u64, message: &proto::Record) {
+        let known = self.shared.record();
+        let epoch = message.view.as_ref().map_or(0, |view| view.epoch);
+        self.links.has_record(number, Epoch::new(epoch));
+        if known.as_ref().is_some_and(|known| epoch <= known.epoch().get()) {
+            return;
+        }
+        match self.codec.record(message) {
+            Ok(record) if known.is_none_or(|known| known.cluster() == record.cluster()) => {
+                self.shared.publish(&record);
+            }
+            Ok(_) => self.links.distrust(number, OTHER_FOUNDING.into()),
+            Err(error) => self.links.distrust(number, error.to_string()),
         }
     }
 
@@ -206,9 +265,7 @@ impl EtcdShell {
         let known = self.shared.record().map(|record| cluster_id_out(record.cluster()));
         let told = welcome.record.as_ref();
         if told.zip(known).is_some_and(|(told, known)| told.cluster_id != known) {
-            let reason = "the voter belongs to another founding of this cluster: its address is old, \
-                          or it reaches another etcd";
-            return self.links.distrust(number, reason.into());
+            return self.links.distrust(number, OTHER_FOUNDING.into());
         }
         self.links.is_with(number, &welcome.voter_id);
         if let Some(view) = told.and_then(|record| record.view.as_ref()) {
@@ -217,10 +274,13 @@ impl EtcdShell {
     }
 }
 
+const OTHER_FOUNDING: &str = "the voter belongs to another founding of this cluster: its address is \
+                              old, or it reaches another etcd";
+
 /// What callers for another engine are told.
 pub(super) fn lies_in_etcd() -> Status {
     Status::failed_precondition(
-        "with engine = \"etcd\" the record is founded, followed and changed in etcd, and this voter \
-         only grants leases: write the same quorum.engine for every process of the cluster",
+        "with engine = \"etcd\" the record is founded and changed in etcd, and this voter only grants \
+         leases: write the same quorum.engine for every process of the cluster",
     )
 }

@@ -217,7 +217,7 @@ fn a_process_whose_pod_has_another_one_goes_on_voting_and_leaves_that_one_alone(
     });
     let left = one.node().snapshot();
     let own = left.voter.as_ref().unwrap();
-    assert!(left.voters.iter().all(|it| it.is_connected == (it.id == own.id)), "{left:?}");
+    assert!(left.follows_as.is_some(), "it attends no voter any more: {left:?}");
     assert_eq!(own.attending, ["pod-a", "pod-b"]);
 }
 
@@ -312,16 +312,34 @@ fn operators_see_voters_and_etcd_and_are_told_of_the_wrong_engine() {
     assert!(told.to_string().contains("changed in etcd"), "{told}");
     let few = operator(&etcd, &[one]).found(&view(), etcd.lease.into(), &[]).unwrap_err();
     assert!(few.to_string().contains("3 or 5 voters"), "{few}");
-    // A router of the other engine is told where the record is.
-    let router = NodeSettings {
-        engine: Engine::Embedded,
-        voters: vec![witness.address()],
-        ..etcd.settings(None)
+}
+
+#[test]
+fn whoever_knows_voters_alone_follows_them_while_etcd_stands_still_too() {
+    let etcd = Etcd::start();
+    let hosts = pair_and_witness(&etcd);
+    let [one, ..] = &hosts;
+    let voters: Vec<String> = hosts.iter().map(Host::address).collect();
+    let follower = |engine| {
+        let settings = etcd.settings(None);
+        let engine = if engine == "embedded" { Engine::Embedded } else { settings.engine.clone() };
+        Node::start(NodeSettings { engine, voters: voters.clone(), ..settings }).unwrap()
     };
-    let router = Node::start(router).unwrap();
-    wait("it says so", || {
-        router.snapshot().warnings.iter().any(|it| it.contains("followed and changed in etcd"))
+    let (client, router) = (follower("embedded"), follower("etcd"));
+    let epoch = || one.node().record().map(|record| record.epoch());
+    let follows = |node: &Node| node.record().map(|record| record.epoch()) == epoch();
+    wait("both follow", || [&client, &router].into_iter().all(follows));
+    (0..3).for_each(|member| etcd.signal(member, "-STOP"));
+    let stopped = Instant::now();
+    wait("etcd was silent for long", || {
+        assert!(![&client, &router].into_iter().any(Node::is_stale), "voters are heard");
+        stopped.elapsed() > etcd.settings(None).stale_after * 2
     });
+    let late = follower("etcd");
+    wait("one that starts now learns the record from voters", || follows(&late));
+    (0..3).for_each(|member| etcd.signal(member, "-CONT"));
+    change(&etcd, one, r#"{"drain": {"pod": "pod-a"}}"#);
+    wait("all hear of the change", || [&client, &router, &late].into_iter().all(follows));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use hashroute_coordination::{FromVoter, Refusal};
 
 /// Counted since the process started.
 #[derive(Debug, Default)]
-pub(crate) struct Answers {
+pub(crate) struct AnswerCounts {
     pub(crate) grants: u64,
     pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
 
-impl Answers {
+impl AnswerCounts {
     /// The voter says this.
     pub(crate) fn count(&mut self, message: &FromVoter) {
         match message {

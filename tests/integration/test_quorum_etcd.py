@@ -13,43 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.etcd_members import Etcd
+from tests.integration.etcd_desk import EtcdDesk
 from tests.integration.processes import SECONDS_MAX, until
-from tests.integration.quorum_desk import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-KEYS = [f"key-{number}" for number in range(12)]
-
-
-class EtcdDesk(Desk):
-    """The cluster `desk-7` with its record in etcd: no voter of ours, no witness."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.etcd = Etcd(directory)
-
-    def text(self, name: str) -> str:
-        """The configuration of `a` or `b`; any other name is that of a process without a pod."""
-        text = super().text(name if name in {"a", "b"} else "a")
-        gone = ("voters = ", "listen = ", "data = ") + (() if name in {"a", "b"} else ("pod = ",))
-        before, quorum, after = text.partition("[quorum]\n")
-        table, rest = after.split("\n\n", 1)
-        lines = [line for line in table.splitlines() if not line.startswith(gone)]
-        etcd = f"[quorum.etcd]\nendpoints = {json.dumps(self.etcd.endpoints)}\n"
-        return f'{before}{quorum}engine = "etcd"\n' + "\n".join(lines) + f"\n\n{etcd}\n{rest}"
-
-    def found(self) -> None:
-        self.write_files()
-        self.start("a", "b")
-        until(lambda: self.quorum("init").returncode == 0, "etcd takes the first record")
-        until(lambda: self.quorum("status").returncode == 0, "both pods have joined")
-
-    def close(self) -> None:
-        super().close()
-        self.etcd.close()
 
 
 @pytest.fixture
@@ -57,10 +26,6 @@ def desk(tmp_path: Path) -> Iterator[EtcdDesk]:
     desk = EtcdDesk(tmp_path)
     yield desk
     desk.close()
-
-
-def writers(desk: EtcdDesk) -> set[str]:
-    return {desk.place("a", key)[0] for key in KEYS}
 
 
 @pytest.mark.timeout(600)
@@ -83,7 +48,7 @@ def test_every_command_works_on_etcd(desk: EtcdDesk) -> None:
     members = desk.quorum("members")
     assert members.returncode == 0, members.stderr
     assert members.stdout.count("renewed") == 2, members.stdout
-    assert writers(desk) == {"pod-a", "pod-b"}
+    assert desk.writers() == {"pod-a", "pod-b"}
 
     leader, term = desk.place("a")
     other = "pod-b" if leader == "pod-a" else "pod-a"
@@ -97,11 +62,11 @@ def test_every_command_works_on_etcd(desk: EtcdDesk) -> None:
     assert stepped.stdout.startswith(f"{leader} leads fix")
     drained = desk.quorum("drain", "pod-a")
     assert drained.returncode == 0, drained.stderr
-    assert writers(desk) == {"pod-b"}
+    assert desk.writers() == {"pod-b"}
     assert "--undo" in desk.status()["degraded"][0]
     undone = desk.quorum("drain", "pod-a", "--undo")
     assert undone.returncode == 0, undone.stderr
-    assert writers(desk) == {"pod-a", "pod-b"}
+    assert desk.writers() == {"pod-a", "pod-b"}
     added = desk.quorum("add-group", "risk", "pod-b", "pod-a")
     assert added.returncode == 0, added.stderr
     assert desk.control("a", "reweight", "pod-b", "2").returncode == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.etcd_members import Etcd
+from tests.integration.etcd_desk import KEYS, VotingDesk
 from tests.integration.processes import SECONDS_MAX, until
 from tests.integration.quorum_desk import Desk
 
@@ -18,43 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEYS = [f"key-{number}" for number in range(12)]
-
-
-class VotingDesk(Desk):
-    """The cluster `desk-7`: two pods and a witness vote, and a real etcd holds the record."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.etcd = Etcd(directory)
-
-    def text(self, name: str) -> str:
-        before, quorum, after = super().text(name).partition("[quorum]\n")
-        etcd = f"\n[quorum.etcd]\nendpoints = {json.dumps(self.etcd.endpoints)}\n"
-        return f'{before}{quorum}engine = "etcd"\n{after}{etcd}'
-
-    def found(self) -> None:
-        self.write_files()
-        self.start("a", "b", "witness")
-        until(lambda: self.quorum("init").returncode == 0, "etcd takes the first record")
-        until(lambda: self.quorum("status").returncode == 0, "both pods have joined")
-
-    def close(self) -> None:
-        for member in self.etcd.members:
-            member.thaw()
-        super().close()
-        self.etcd.close()
-
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[VotingDesk]:
     desk = VotingDesk(tmp_path)
     yield desk
     desk.close()
-
-
-def writers(desk: VotingDesk) -> set[str]:
-    return {desk.place("a", key)[0] for key in KEYS}
 
 
 @pytest.mark.timeout(600)
@@ -82,9 +51,9 @@ def test_every_command_works_where_voters_grant_the_leases(desk: VotingDesk) -> 
     assert desk.place("b") == (other, epoch)
     drained = desk.quorum("drain", "pod-a")
     assert drained.returncode == 0, drained.stderr
-    assert writers(desk) == {"pod-b"}
+    assert desk.writers() == {"pod-b"}
     assert desk.quorum("drain", "pod-a", "--undo").returncode == 0
-    assert writers(desk) == {"pod-a", "pod-b"}
+    assert desk.writers() == {"pod-a", "pod-b"}
 
     desk.start("spare")
     replaced = desk.quorum("replace-voter", desk.voter("witness"), desk.voter("spare"))
@@ -117,7 +86,7 @@ def test_writes_go_on_while_etcd_does_not_answer(desk: VotingDesk) -> None:
     for member in desk.etcd.members:
         member.thaw()
     until(lambda: desk.quorum("drain", "pod-a").returncode == 0, "etcd answers again")
-    assert writers(desk) == {"pod-b"}
+    assert desk.writers() == {"pod-b"}
 
 
 def ready(desk: VotingDesk, name: str) -> int:

@@ -157,6 +157,13 @@ impl Cluster {
         }
     }
 
+    /// An intent is written down, by one who is gone.
+    fn somebody_drains_the_first_pod(&mut self) {
+        let next = self.record().next(&Change::Drain(pod(0).id)).unwrap();
+        let by = Writer { pod: pod(9).id, incarnation: Incarnation(9) };
+        self.store.put(Key::Intent, Value::Intent(next, by));
+    }
+
     fn intent(&self) -> Option<Record> {
         match self.store.get(&Key::Intent) {
             Some(Value::Intent(record, _)) => Some(record.clone()),
@@ -220,11 +227,7 @@ fn a_pod_that_is_waited_for_and_does_not_hear_the_store_gives_its_lease_up() {
 #[test]
 fn who_has_stopped_for_an_intent_and_never_learns_of_its_end_gives_its_lease_up() {
     let mut cluster = Cluster::new();
-    let record = cluster.record();
-    let next = record.next(&Change::Drain(pod(0).id)).unwrap();
-    // Written down by one who is gone.
-    let by = Writer { pod: pod(9).id, incarnation: Incarnation(9) };
-    cluster.store.put(Key::Intent, Value::Intent(next, by));
+    cluster.somebody_drains_the_first_pod();
     cluster.looks(0);
     assert!(!cluster.admits(0), "it has stopped");
     cluster.hears_store = [false; 3];
@@ -324,10 +327,7 @@ fn voters_are_replaced_by_votes_although_nobody_loses_a_lease() {
 #[test]
 fn a_withdrawn_intent_leaves_no_vote_behind() {
     let mut cluster = Cluster::new();
-    let record = cluster.record();
-    let next = record.next(&Change::Drain(pod(0).id)).unwrap();
-    let by = Writer { pod: pod(9).id, incarnation: Incarnation(9) };
-    cluster.store.put(Key::Intent, Value::Intent(next, by));
+    cluster.somebody_drains_the_first_pod();
     cluster.looks(0);
     cluster.looks(2);
     let accepted =

@@ -137,7 +137,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--busy", type=int, default=0, help="so many busy processes beside it")
     parser.add_argument("--report", type=Path, help="where to write the figures, as JSON")
     parser.add_argument("--keep", type=Path, help="where to leave logs and configurations")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.keep and arguments.keep.exists() and any(arguments.keep.iterdir()):
+        # Logs are appended to: the judge would take two histories for one.
+        parser.error(f"--keep {arguments.keep}: not empty; name a directory of this trial's own")
+    return arguments
 
 
 if __name__ == "__main__":

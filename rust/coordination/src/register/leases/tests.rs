@@ -340,3 +340,22 @@ fn a_withdrawn_intent_leaves_no_vote_behind() {
     let changed = RegisterEvent::Changed { entries: vec![] };
     assert_eq!(cluster.processes[2].handle(cluster.now, changed), []);
 }
+
+#[test]
+fn a_call_to_the_store_brings_what_the_watch_owes() {
+    let mut cluster = Cluster::new();
+    cluster.somebody_drains_the_first_pod();
+    (0..3).for_each(|place| cluster.looks(place));
+    let has_voted = |cluster: &Cluster| {
+        cluster.processes[2].voter().unwrap().state().accepted.is_some()
+    };
+    assert!(has_voted(&cluster));
+    cluster.store.remove(&Key::Intent);
+    // From here on its watch says nothing: it is called once to hear of it, once to be sure.
+    for _ in 0..2 {
+        cluster.now += LeaseParameters::TIGHT.renewal_interval;
+        let actions = cluster.processes[2].tick(cluster.now);
+        cluster.carry_out(2, actions);
+    }
+    assert!(!has_voted(&cluster));
+}

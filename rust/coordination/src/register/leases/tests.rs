@@ -346,9 +346,8 @@ fn a_call_to_the_store_brings_what_the_watch_owes() {
     let mut cluster = Cluster::new();
     cluster.somebody_drains_the_first_pod();
     (0..3).for_each(|place| cluster.looks(place));
-    let has_voted = |cluster: &Cluster| {
-        cluster.processes[2].voter().unwrap().state().accepted.is_some()
-    };
+    let has_voted =
+        |cluster: &Cluster| cluster.processes[2].voter().unwrap().state().accepted.is_some();
     assert!(has_voted(&cluster));
     cluster.store.remove(&Key::Intent);
     // From here on its watch says nothing: it is called once to hear of it, once to be sure.

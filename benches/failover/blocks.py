@@ -136,7 +136,8 @@ def _move(writes: list[tuple[float, float, str]], at: float, end: float) -> Samp
     recent = [write for write in writes if write[0] > quiet_since]
     during = [write for write in recent if write[0] < end and write[1] > at]
     spans = []
-    for number in range(int((at - quiet_since) / window)):
+    # Of a move that took longer than the quiet second there is that one second beside it.
+    for number in range(max(1, int((at - quiet_since) / window))):
         until = at - number * window
         spans.append([w for w in recent if until - window < w[1] <= until])
     longest = [max(ended - began for began, ended, _ in span) * 1e3 for span in spans if span]

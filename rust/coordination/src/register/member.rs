@@ -10,8 +10,8 @@ use super::leases::Votes;
 use super::seat::Seat;
 use super::seen::Seen;
 use super::{
-    ANSWER_LEASES, Entry, INTENT_PARTS, Key, RegisterAction, RegisterEvent, Request, Revision,
-    Transaction, Value,
+    ANSWER_LEASES, Entry, INTENT_ANSWER_LEAST, INTENT_PARTS, Key, RegisterAction, RegisterEvent,
+    Request, Revision, Transaction, Value,
 };
 use crate::change::Change;
 use crate::error::ChangeError;
@@ -291,7 +291,7 @@ impl RegisterMember {
         self.waiting.retain(|_, waiting| {
             let patience = match waiting.purpose {
                 // What a store has lost with its leader is not answered: nobody waits for that.
-                Purpose::Intent => parameters.ttl / INTENT_PARTS,
+                Purpose::Intent => (parameters.ttl / INTENT_PARTS).max(INTENT_ANSWER_LEAST),
                 Purpose::Renewal
                 | Purpose::Probe
                 | Purpose::Release

@@ -183,13 +183,19 @@ pub enum RegisterAction {
     },
 }
 
-/// How long an intent stands before others may withdraw it, in leases.
+/// How long an intent stands before others may withdraw it, in leases; and at least, for it takes
+/// four transactions and reads one after the other, however short the lease is.
 const INTENT_LEASES: u32 = 3;
+const INTENT_LEAST: Duration = Duration::from_millis(900);
 /// How long a transaction is waited for before it counts as unanswered, in leases.
 const ANSWER_LEASES: u32 = 2;
 /// An intent that is not answered within such a part of a lease is put to the store once more: should
 /// both arrive, the second finds the first there.
 const INTENT_PARTS: u32 = 2;
+const INTENT_ANSWER_LEAST: Duration = Duration::from_millis(150);
+/// Who leases by voters judges nobody by the store's silence: it proposes something unless that has
+/// lasted for so long.
+const SILENCE_MOST: Duration = Duration::from_secs(1);
 /// Between the first tries of two members that see the same failure.
 const STAGGER: Duration = Duration::from_millis(10);
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::member::{Purpose, RegisterMember};
-use super::{INTENT_LEASES, Key, RegisterAction, Revision, STAGGER, Value};
+use super::{
+    INTENT_LEASES, INTENT_LEAST, Key, RegisterAction, Revision, SILENCE_MOST, STAGGER, Value,
+};
 use crate::change::Change;
 use crate::error::ChangeError;
+use crate::lease::LeaseParameters;
 use crate::planted::Bug;
 use crate::record::{Record, Writer};
 
@@ -27,7 +30,7 @@ impl RegisterMember {
         let others = self.others(record).filter(|_| !record.has_lease_voters());
         let silences = others.filter_map(|it| Some(self.seen.silence(&it)? + quiet));
         let intent = self.seen.intent().map(|(.., since)| {
-            [since + parameters.renewal_interval * 2, since + parameters.ttl * INTENT_LEASES]
+            [since + parameters.renewal_interval * 2, since + intent_patience(parameters)]
         });
         let times = silences.chain(intent.into_iter().flatten());
         times.filter(|at| *at > now || all).min().unwrap_or(Duration::MAX)
@@ -37,6 +40,7 @@ impl RegisterMember {
     /// not hear it judges nobody.
     fn hears(&self, now: Duration, record: &Record) -> bool {
         let window = record.parameters().holder_window();
+        let window = if record.has_lease_voters() { window.max(SILENCE_MOST) } else { window };
         self.answered_at.is_some_and(|at| now < at + window)
     }
 
@@ -100,7 +104,7 @@ impl RegisterMember {
             }
             return None;
         }
-        if is_sound && now < since + record.parameters().ttl * INTENT_LEASES {
+        if is_sound && now < since + intent_patience(record.parameters()) {
             return None;
         }
         if is_mine {
@@ -287,6 +291,11 @@ impl RegisterMember {
         let before = writers.map_or(0, |it| it.keys().filter(|pod| **pod < self.me.pod).count());
         u32::try_from(before).unwrap_or(u32::MAX)
     }
+}
+
+/// How long an intent may stand.
+fn intent_patience(parameters: LeaseParameters) -> Duration {
+    (parameters.ttl * INTENT_LEASES).max(INTENT_LEAST)
 }
 
 /// What is silent for exactly as long as a lease has not ended: clocks have grains.

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::message::Sequence;
+use hashroute_core::Epoch;
+
+use crate::message::{Sequence, ToVoter};
 use crate::planted::{Bug, Planted};
-use crate::record::{Record, VoterId};
+use crate::record::{Record, VoterId, Writer};
 
 /// What the holder wants to be sent to every voter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,18 @@ pub enum Call {
     Renew(Sequence),
     /// A probe: it starts no guard.
     Probe(Sequence),
+}
+
+impl Call {
+    /// The message that it is; a member that may not renew probes.
+    pub(crate) fn message(self, epoch: Epoch, writer: Writer, renews: bool) -> ToVoter {
+        match self {
+            Self::Renew(sequence) if renews => ToVoter::Renew { epoch, writer, sequence },
+            Self::Renew(sequence) | Self::Probe(sequence) => {
+                ToVoter::Probe { epoch, writer, sequence }
+            }
+        }
+    }
 }
 
 /// One member's lease.
@@ -103,9 +117,18 @@ impl LeaseHolder {
         }
     }
 
-    /// The voters that granted a renewal sent since then.
-    pub fn granted_since(&self, since: Duration) -> impl Iterator<Item = VoterId> {
-        self.granted.iter().filter(move |(_, sent)| *sent >= since).map(|(voter, _)| *voter)
+    /// Whether a majority has been heard for so long that what was reported says something of others:
+    /// who was without one until a moment ago does not judge them, for they come back at the same time.
+    pub(crate) fn judges(&self, now: Duration, record: &Record) -> bool {
+        let steady = record.parameters().renewal_interval * 2;
+        self.heard_since().is_some_and(|since| now >= since + steady)
+    }
+
+    /// How many voters of `next` have granted a renewal lately.
+    pub(crate) fn heard_of(&self, now: Duration, next: &Record) -> usize {
+        let lately = now.saturating_sub(next.parameters().renewal_interval * 3);
+        let granted = self.granted.iter().filter(|(_, sent)| *sent >= lately);
+        granted.filter(|(voter, _)| next.has_voter(*voter)).count()
     }
 
     /// When [`LeaseHolder::tick`] has something to do next.

@@ -11,7 +11,7 @@ use hashroute_core::{Epoch, Pod, PodId};
 use crate::change::Change;
 use crate::error::ChangeError;
 use crate::guard::{Guard, Release, WriteRefusal, WriteTag};
-use crate::holder::{Call, LeaseHolder};
+use crate::holder::LeaseHolder;
 use crate::message::{Ballot, FromVoter, Refusal, ToPeer, ToVoter};
 use crate::planted::{Bug, Planted};
 use crate::proposer::Proposer;
@@ -221,17 +221,10 @@ impl Member {
         }
         let call = self.lease.tick(now, &self.record);
         let mut actions = call.map_or_else(Vec::new, |call| {
-            let (epoch, writer) = (self.record.epoch(), self.me.clone());
-            self.to_voters(&match call {
-                Call::Renew(sequence) if self.record.names(&self.me) => {
-                    ToVoter::Renew { epoch, writer, sequence }
-                }
-                // Nobody grants anything to whom the record does not name; but voters tell it which
-                // writers are gone, in whose place it may be needed.
-                Call::Renew(sequence) | Call::Probe(sequence) => {
-                    ToVoter::Probe { epoch, writer, sequence }
-                }
-            })
+            // Nobody grants anything to whom the record does not name; but voters tell it which
+            // writers are gone, in whose place it may be needed.
+            let renews = self.record.names(&self.me);
+            self.to_voters(&call.message(self.record.epoch(), self.me.clone(), renews))
         });
         let ttl = self.record.parameters().ttl;
         if call.is_some() && self.lease.looking_since().is_some_and(|since| now >= since + ttl) {

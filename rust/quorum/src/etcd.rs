@@ -18,12 +18,5 @@ mod proto {
     tonic::include_proto!("etcdserverpb");
 }
 
-use hashroute_coordination::Record;
-
 pub(crate) use operator::EtcdOperator;
 pub(crate) use shell::{EtcdShell, EtcdStart, Seat};
-
-/// Whether leases are granted by voters. A record that names one means etcd itself.
-pub(crate) fn has_voters(record: &Record) -> bool {
-    record.voters().len() > 1
-}

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::dice::Dice;
 use crate::error::{CallError, ChangeFailed, StartError};
-use crate::etcd::{EtcdOperator, has_voters};
+use crate::etcd::EtcdOperator;
 use crate::settings::{SettingsError, TlsSettings, millis};
 use crate::wire::Codec;
 
@@ -120,7 +120,7 @@ impl Operator {
         let Some(etcd) = &self.etcd else { return self.describe_voters() };
         let described = self.runtime.block_on(etcd.describe());
         let record = described.as_ref().ok().and_then(|it| it.record.as_ref());
-        let asks_voters = record.is_none_or(has_voters);
+        let asks_voters = record.is_none_or(Record::has_lease_voters);
         let mut all = vec![described];
         if asks_voters {
             all.extend(self.describe_voters());
@@ -271,7 +271,7 @@ impl Operator {
         let records = ours.filter_map(|description| description.record.as_ref());
         let newest = records.max_by_key(|record| record.epoch());
         let record = newest.ok_or_else(|| change::no_record(&described))?;
-        if self.etcd.is_some() && !has_voters(record) {
+        if self.etcd.is_some() && !record.has_lease_voters() {
             let message = "leases of this cluster lie in etcd, so there are no voters of ours to \
                            replace: etcd replaces its own members, see `etcdctl member`";
             return Err(told("not_a_voter", message.to_owned()));

@@ -220,9 +220,7 @@ impl Member {
         if next.voters() == self.record.voters() || next.voters().len() == 1 {
             return None;
         }
-        let lately = self.record.parameters().renewal_interval * 3;
-        let granted = self.lease.granted_since(now.saturating_sub(lately));
-        let (heard, needed) = (granted.filter(|it| next.has_voter(*it)).count(), next.majority());
+        let (heard, needed) = (self.lease.heard_of(now, next), next.majority());
         let unheard = heard < needed && !self.planted.has(Bug::UnheardVotersCounted);
         unheard.then_some(ChangeError::VotersUnheard { heard, needed })
     }
@@ -251,12 +249,9 @@ impl Member {
                 .is_ok_and(|next| next.view().pods() == self.record.view().pods())
     }
 
-    /// A writer, not this one, whose lease has run out. Who was without a majority until a moment
-    /// ago does not judge others by what was reported meanwhile: they come back at the same time.
+    /// A writer, not this one, whose lease has run out, if this member may judge.
     pub(super) fn dead_writer(&self, now: Duration) -> Option<Writer> {
-        let steady = self.record.parameters().renewal_interval * 2;
-        let judges = self.lease.heard_since().is_some_and(|since| now >= since + steady);
-        self.lapsed_writers(now).next().filter(|_| judges)
+        self.lapsed_writers(now).next().filter(|_| self.lease.judges(now, &self.record))
     }
 
     /// Writers, not this one, whose leases have run out at a majority of voters.

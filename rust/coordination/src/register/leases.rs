@@ -11,7 +11,6 @@ use hashroute_core::{Epoch, PodId};
 use super::member::RegisterMember;
 use super::seat::{Motion, Seat};
 use super::{RegisterAction, Revision};
-use crate::holder::Call;
 use crate::message::{Ballot, FromVoter, Refusal, ToVoter};
 use crate::planted::Bug;
 use crate::record::{Record, VoterId, Writer};
@@ -31,7 +30,8 @@ pub(super) struct Votes {
 impl Record {
     /// Whether leases are granted by its voters: of a record that lies in a store. One that names a
     /// single voter means the store itself.
-    pub(super) fn has_lease_voters(&self) -> bool {
+    #[must_use]
+    pub fn has_lease_voters(&self) -> bool {
         self.voters().len() > 1
     }
 }
@@ -173,9 +173,7 @@ impl RegisterMember {
 
     /// Whether by a change of voters everything would hang on voters that were not heard lately.
     pub(super) fn hangs_on_unheard(&self, now: Duration, record: &Record, next: &Record) -> bool {
-        let lately = record.parameters().renewal_interval * 3;
-        let granted = self.holder.granted_since(now.saturating_sub(lately));
-        let heard = granted.filter(|it| next.has_voter(*it)).count();
+        let heard = self.holder.heard_of(now, next);
         next.voters() != record.voters() && heard < next.majority()
     }
 
@@ -185,7 +183,6 @@ impl RegisterMember {
             return Vec::new();
         };
         let Some(call) = self.holder.tick(now, record) else { return Vec::new() };
-        let (epoch, writer) = (record.epoch(), self.me.clone());
         let ttl = record.parameters().ttl;
         let is_answered = self.answered_at.is_some_and(|at| now < at + ttl * STOPPED_LEASES);
         // Whoever has stopped for an intent, and cannot learn what became of it, holds what nobody
@@ -194,14 +191,8 @@ impl RegisterMember {
             .missed
             .is_some_and(|(intent, since)| self.last_word() < intent && now >= since + ttl);
         let is_of_use = !is_deaf && (self.stopping.is_none() || is_answered);
-        self.to_voters(&match call {
-            Call::Renew(sequence) if record.names(&self.me) && is_of_use => {
-                ToVoter::Renew { epoch, writer, sequence }
-            }
-            Call::Renew(sequence) | Call::Probe(sequence) => {
-                ToVoter::Probe { epoch, writer, sequence }
-            }
-        })
+        let renews = record.names(&self.me) && is_of_use;
+        self.to_voters(&call.message(record.epoch(), self.me.clone(), renews))
     }
 
     /// Says it to every voter of the record.
@@ -213,13 +204,6 @@ impl RegisterMember {
     /// Whether it is known of the writer that its lease has run out, or that it has stopped.
     pub(super) fn has_lapsed(&self, now: Duration, record: &Record, writer: &Writer) -> bool {
         self.seen.has_renounced(writer) || self.reports.lapsed(now, record).any(|it| it == writer)
-    }
-
-    /// Whether this member may judge others: who was without a majority until a moment ago does not,
-    /// for they come back at the same time.
-    pub(super) fn judges(&self, now: Duration, record: &Record) -> bool {
-        let steady = record.parameters().renewal_interval * 2;
-        self.holder.heard_since().is_some_and(|since| now >= since + steady)
     }
 
     /// The voter of this process goes by what was seen in the store.

@@ -181,7 +181,7 @@ impl RegisterMember {
         for loser in record.losers(&next) {
             if self.has_released(&loser, intent) {
                 when.push(self.seen.unchanged(Key::Released(loser)));
-            } else if is_voted_for && record.has_lease_voters() {
+            } else if is_voted_for {
                 // The votes are for this very intent: that it stands is their condition.
             } else if !self.planted.has(Bug::BeatUnchecked) {
                 when.push(self.seen.unchanged(Key::Beat(loser)));
@@ -278,7 +278,7 @@ impl RegisterMember {
 
     /// A writer, not this one, whose lease has ended.
     fn dead_writer(&mut self, now: Duration, record: &Record) -> Option<Writer> {
-        if record.has_lease_voters() && !self.judges(now, record) {
+        if record.has_lease_voters() && !self.holder.judges(now, record) {
             return None;
         }
         let others: Vec<Writer> = self.others(record).collect();

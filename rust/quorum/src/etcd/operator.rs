@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Patience};
-use super::has_voters;
 use super::keys::Keys;
 use crate::error::{CallError, ChangeFailed, StartError};
 use crate::operator::Description;
@@ -94,7 +93,7 @@ impl EtcdOperator {
         };
         let record = self.record().await.map_err(failed)?;
         let epoch = record.as_ref().map_or(0, |record| record.epoch().get());
-        let grants = !record.as_ref().is_some_and(has_voters);
+        let grants = !record.as_ref().is_some_and(Record::has_lease_voters);
         let voter_id = if grants { format!("{ETCD:032x}") } else { String::new() };
         let mut voter = grants.then(|| VoterSnapshot {
             id: voter_id.clone(),

@@ -12,7 +12,6 @@ use crate::attendees::{Host, to_voter};
 use crate::clock;
 use crate::disk::{Disk, Stored};
 use crate::error::StartError;
-use crate::etcd::has_voters;
 use crate::link;
 use crate::links::Said;
 use crate::proto;
@@ -125,7 +124,7 @@ impl EtcdShell {
             self.links.attend_no_more();
         }
         let record = self.shared.record();
-        if record.as_ref().is_some_and(|record| !has_voters(record)) {
+        if record.as_ref().is_some_and(|record| !record.has_lease_voters()) {
             return;
         }
         let heard = record.as_ref().and_then(|record| self.majority_heard(record, now));
@@ -140,7 +139,7 @@ impl EtcdShell {
     /// The record is fresh as long as etcd answers, or a majority of its voters is heard: they grant
     /// nothing by an older one than theirs.
     fn count_heard(&self, now: Duration) {
-        let record = self.shared.record().filter(has_voters);
+        let record = self.shared.record().filter(Record::has_lease_voters);
         if let Some(at) = record.and_then(|record| self.majority_heard(&record, now)) {
             self.shared.heard(at);
         }

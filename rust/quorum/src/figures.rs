@@ -195,6 +195,7 @@ impl Figures {
         }
         self.warn_of_leases(&mut warnings);
         self.warn_of_disk(&mut warnings);
+        self.warn_of_store(&mut warnings);
         for link in self.voters.iter().filter(|link| link.drifts(self.lease())) {
             let (rate, _) = link.drift_ppm.unwrap_or_default();
             warnings.push(format!(
@@ -261,6 +262,21 @@ impl Figures {
                  faster one",
                 millis(slowest),
                 millis(answer_time)
+            ));
+        }
+    }
+
+    /// Where the record lies in etcd, a change of it takes several of etcd's answers, one after the
+    /// other.
+    fn warn_of_store(&self, warnings: &mut Vec<String>) {
+        let lease = self.lease();
+        if self.store_round > lease.renewal_interval {
+            warnings.push(format!(
+                "etcd takes up to {:.0} ms to answer, longer than a renewal interval of {:.0} ms, and a new \
+                 writer, like the end of a planned move, waits for several of its answers: give etcd disks \
+                 and processors of its own",
+                millis(self.store_round),
+                millis(lease.renewal_interval)
             ));
         }
     }
@@ -461,6 +477,11 @@ mod tests {
         let mut figures = well();
         figures.troubles.push("the voter at voter-3:9010: no answer within 500 ms".into());
         assert_warns(&figures, "voter-3");
+        let mut figures = well();
+        figures.store_round = Duration::from_millis(50);
+        assert_eq!(figures.snapshot().warnings, Vec::<String>::new());
+        figures.store_round = Duration::from_millis(51);
+        assert_warns(&figures, "etcd takes up to 51 ms to answer");
     }
 
     #[test]

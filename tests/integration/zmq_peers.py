@@ -107,6 +107,17 @@ class ByHand:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(SECONDS_MAX)
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._others: list[socket.socket] = []
+
+    @classmethod
+    def unheard(cls, name: str) -> Self:
+        """A pod that the network does not lead to: what is said to it is lost without a word."""
+        pod = cls(name)
+        pod._listener.listen(0)
+        address = pod._listener.getsockname()
+        # The kernel drops who wants to connect while others wait, and one waits.
+        pod._others = [socket.create_connection(address)]
+        return pod
 
     def accept(self) -> Wire:
         """Accepts the relay's connection and carries out the handshake."""
@@ -115,6 +126,8 @@ class ByHand:
         return peer
 
     def close(self) -> None:
+        for other in self._others:
+            other.close()
         self._listener.close()
 
 

@@ -238,6 +238,17 @@ class TestFailures:
             assert client.request(key, b"x")[0].decode() == router.ring.preference(key)[1]
             assert health(router)["pod-d"] == "down"
 
+    def test_a_pod_that_the_network_does_not_lead_to_costs_no_request(self, pods):
+        unheard = ByHand.unheard("pod-d")
+        everyone = [*pods, unheard]
+        # Nobody refuses the connection: without a bound of ours the system tries for minutes.
+        with router_of(everyone) as router, Client(router) as client:
+            key = key_of("pod-d", everyone)
+            answer = client.request(key, b"x", timeout_seconds=SECONDS_MAX)
+            assert answer[0].decode() == router.ring.preference(key)[1]
+            assert health(router)["pod-d"] == "down"
+        unheard.close()
+
     def test_if_no_pod_can_be_reached_nothing_was_applied(self):
         gone = [PodProcess(name) for name in NAMES[:2]]
         for pod in gone:

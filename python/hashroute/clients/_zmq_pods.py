@@ -28,8 +28,9 @@ LOST = zmq.Event.DISCONNECTED
 class PodSocket:
     """A DEALER to one pod, and the monitor of its connection. Used by one thread.
 
-    libzmq connects, and connects again; it asks the pod for a sign of life at each health interval
-    and gives the connection up when none comes within the timeout.
+    libzmq connects, and connects again when that takes longer than the health timeout; it asks the
+    pod for a sign of life at each health interval and gives the connection up when none comes
+    within the timeout.
 
     Raises:
         zmq.ZMQError: the address is none that libzmq can connect to.
@@ -51,6 +52,9 @@ class PodSocket:
         self.socket.heartbeat_ivl = interval_ms
         self.socket.heartbeat_timeout = timeout_ms
         self.socket.reconnect_ivl = interval_ms
+        # What the network lost of a connection's first word the system would say again after a
+        # second at the earliest, however soon the pod can be reached again.
+        self.socket.connect_timeout = timeout_ms
         self.socket.handshake_ivl = HANDSHAKE_MS
         self.monitor = self.socket.get_monitor_socket(READY | REFUSED | LOST)
         try:
